@@ -1,0 +1,233 @@
+"""What crosses from step to step: the one place that knows the files' names, and how they are written whole.
+
+Every file is written under a temporary name, synced and renamed, so nobody reads half of one; a folder is filled
+beside its place and swapped in. A folder's *card* is the JSON file that is written last and says what the rest is.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ganflow.errors import ArtifactError
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A step's output folder. `CARD` names the file whose presence says that the step ended."""
+
+    path: Path
+    CARD: ClassVar[str]
+    MAKER: ClassVar[str]
+
+    @property
+    def card(self) -> Path:
+        """The JSON file that is written last."""
+        return self.path / self.CARD
+
+    def read_card(self) -> dict[str, Any]:
+        """The card's content. Raises ArtifactError when the folder is not a finished output of its step."""
+        if not self.card.is_file():
+            raise ArtifactError(
+                f"{self.path} has no {self.CARD}: it is not a finished output; run `{self.MAKER}` first"
+            )
+        return read_json(self.card)
+
+
+class Prepared(Folder):
+    """`prepare` writes it: uint8 images, N,C,H,W, train split first, then the held-out split."""
+
+    CARD = "dataset.json"
+    MAKER = "ganflow prepare"
+
+    @property
+    def images(self) -> Path:
+        """npy, uint8, (N, C, H, W); memory-map it."""
+        return self.path / "images.npy"
+
+    @property
+    def labels(self) -> Path:
+        """npy, int64, (N,); there only if the raw set has classes."""
+        return self.path / "labels.npy"
+
+
+class Reference(Folder):
+    """`reference` writes it: the extractor, and the real held-out images as the extractor sees them."""
+
+    CARD = "protocol.json"
+    MAKER = "ganflow reference"
+
+    @property
+    def extractor(self) -> Path:
+        """Weights of the feature extractor, safetensors."""
+        return self.path / "extractor.safetensors"
+
+    @property
+    def stats(self) -> Path:
+        """npz: mu (d,), sigma (d, d) float64, features (N, d) float32."""
+        return self.path / "stats.npz"
+
+
+class Model(Folder):
+    """`train` writes it."""
+
+    CARD = "model.json"
+    MAKER = "ganflow train"
+
+    @property
+    def generator(self) -> Path:
+        """Weights of the averaged generator, safetensors."""
+        return self.path / "generator.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """One JSON object a line: `images` seen and the losses then."""
+        return self.path / "history.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The history as CSV, for plots."""
+        return self.path / "history.csv"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of PNG grids, each named by the images seen."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of training states; work in progress, not an output."""
+        return self.path / "checkpoints"
+
+
+class Evaluation(Folder):
+    """`evaluate` writes it."""
+
+    CARD = "scores.json"
+    MAKER = "ganflow evaluate"
+
+    @property
+    def influence(self) -> Path:
+        """npy, float64, (N,): each generated image's influence on the FID."""
+        return self.path / "influence.npy"
+
+    @property
+    def samples(self) -> Path:
+        """PNG grid of the first evaluated images."""
+        return self.path / "samples.png"
+
+    @property
+    def report(self) -> Path:
+        """One self-contained HTML page."""
+        return self.path / "report.html"
+
+
+F = TypeVar("F", bound=Folder)
+
+
+@contextmanager
+def new_folder(kind: type[F], out: Path) -> Iterator[F]:
+    """Yield an empty folder that takes the place of `out` when the block ends well, and is removed when it does not.
+
+    Raises ArtifactError when `out` holds something that this kind of step did not write: it is never deleted.
+    """
+    if out.exists() and not (out.is_dir() and ((out / kind.CARD).exists() or not any(out.iterdir()))):
+        raise ArtifactError(f"{out} is there and was not written by `{kind.MAKER}`; name another output, or remove it")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield kind(partial)
+        if out.exists():
+            shutil.rmtree(out)
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; sync and rename it when the block ends well, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.chmod(0o644)  # some writers make private files; the next step may run as another user
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text`, whole or not at all."""
+    with atomic(path) as partial:
+        partial.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write sorted, indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ArtifactError when the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path} ({error.strerror}); run the step that writes it") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}); remove it and run the step that writes it") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is damaged (not a JSON object); remove it and run the step that writes it")
+    return value
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of sorted JSON: equal for equal values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def content_address(path: Path) -> str:
+    """md5 of a file, or of a folder, as DVC computes it: what a .dvc file records for the same bytes.
+
+    A folder's is the md5 of DVC's listing of it, with `.dir` behind it.
+    """
+    if path.is_file():
+        return file_hash(path, "md5")
+    entries = [
+        {"md5": file_hash(file, "md5"), "relpath": file.relative_to(path).as_posix()}
+        for file in path.rglob("*")
+        if file.is_file()
+    ]
+    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def check_hash(path: Path, expected: str, maker: str) -> None:
+    """Raise ArtifactError unless the file's sha256 is `expected`; `maker` is the command that writes it again."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing; run `{maker}` again, or `dvc checkout`")
+    found = file_hash(path)
+    if found != expected:
+        raise ArtifactError(
+            f"{path} is damaged: its sha256 is {found[:12]}…, not {expected[:12]}…; "
+            f"run `{maker}` again, or `dvc checkout`"
+        )

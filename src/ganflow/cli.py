@@ -1,0 +1,181 @@
+"""The command line: one verb a step, and one a user's job. Heavy imports wait until a verb needs them."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from ganflow import __version__
+from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused, RegistryError
+
+Arguments = argparse.Namespace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 1 failed, 2 bad usage or configuration, 3 the gate said no."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except GanflowError as error:
+        if arguments.debug and not isinstance(error, Interrupted | Refused):
+            raise
+        print(f"ganflow: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("ganflow: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; the documentation's reference page is made from it."""
+    parser = argparse.ArgumentParser(prog="ganflow", description="From versioned images to a promotable generator.")
+    parser.add_argument("--version", action="version", version=f"ganflow {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    prepare = add_verb(verbs, "prepare", "decode, check, resize, crop and split raw images", run_prepare)
+    prepare.add_argument("raw", metavar="RAW", help="a folder, an archive, or an idx, npy or npz file")
+    prepare.add_argument("out", metavar="OUT")
+
+    reference = add_verb(verbs, "reference", "measure the held-out real images once", run_reference)
+    reference.add_argument("prepared", metavar="PREPARED")
+    reference.add_argument("out", metavar="OUT")
+
+    train = add_verb(verbs, "train", "adversarial training", run_train)
+    train.add_argument("prepared", metavar="PREPARED")
+    train.add_argument("out", metavar="OUT")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run, if any")
+
+    evaluate = add_verb(verbs, "evaluate", "score a model against the reference", run_evaluate)
+    evaluate.add_argument("model", metavar="MODEL")
+    evaluate.add_argument("reference", metavar="REFERENCE")
+    evaluate.add_argument("out", metavar="OUT")
+    evaluate.add_argument("--json", action="store_true", help="print scores.json")
+
+    register = add_verb(verbs, "register", "put a scored model into the MLflow registry as candidate", run_register)
+    register.add_argument("model", metavar="MODEL")
+    register.add_argument("evaluation", metavar="EVALUATION")
+    register.add_argument("out", metavar="OUT", help="registration.json")
+
+    promote = add_verb(verbs, "promote", "make the candidate the champion, if the gate agrees", run_promote)
+    promote.add_argument("--version", metavar="N", help="this version instead of the candidate")
+    promote.add_argument("--dry-run", action="store_true", help="decide, and move nothing")
+    promote.add_argument("--json", action="store_true", help="print the decision as JSON")
+
+    sample = add_verb(verbs, "sample", "draw images from a model", run_sample, params=False)
+    sample.add_argument("model", metavar="MODEL", help="a model folder, or models:/NAME@champion")
+    sample.add_argument("-n", type=int, default=64, metavar="COUNT", dest="count")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--out", type=Path, default=Path("grid.png"), help="a .png (a grid) or a .npy (uint8 N,C,H,W)")
+
+    for plugin in entry_points(group="ganflow.commands"):
+        plugin.load()(verbs)
+    return parser
+
+
+def add_verb(
+    verbs: Any, name: str, help_text: str, run: Callable[[Arguments], None], params: bool = True
+) -> argparse.ArgumentParser:
+    """Add a verb with the options that every verb has; plug-ins use it too."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text, description=help_text)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if params:
+        parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides", help="override a parameter"
+        )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def section(arguments: Arguments, name: str) -> str:
+    """A section of the parameters as JSON text."""
+    from ganflow.config import Section, load
+
+    value: Section = getattr(load(arguments.params, arguments.overrides), name)
+    return value.json_text()
+
+
+def run_prepare(arguments: Arguments) -> None:
+    """`ganflow prepare`."""
+    from ganflow import steps
+
+    steps.prepare(arguments.raw, arguments.out, section(arguments, "data"))
+
+
+def run_reference(arguments: Arguments) -> None:
+    """`ganflow reference`."""
+    from ganflow import steps
+
+    steps.reference(arguments.prepared, arguments.out, section(arguments, "evaluate"))
+
+
+def run_train(arguments: Arguments) -> None:
+    """`ganflow train`."""
+    from ganflow import steps
+
+    steps.train(arguments.prepared, arguments.out, section(arguments, "train"), resume=arguments.resume)
+
+
+def run_evaluate(arguments: Arguments) -> None:
+    """`ganflow evaluate`."""
+    from ganflow import steps
+
+    scores = steps.evaluate(arguments.model, arguments.reference, arguments.out, section(arguments, "evaluate"))
+    if arguments.json:
+        print(json.dumps(scores, indent=2, sort_keys=True))
+
+
+def run_register(arguments: Arguments) -> None:
+    """`ganflow register`."""
+    from ganflow import steps
+
+    steps.register(arguments.model, arguments.evaluation, arguments.out, section(arguments, "register_"))
+
+
+def run_promote(arguments: Arguments) -> None:
+    """`ganflow promote`."""
+    from ganflow import registry, steps
+    from ganflow.config import load
+
+    params = load(arguments.params, arguments.overrides)
+    name = params.register_.name
+    version = arguments.version or registry.version_by_alias(name, registry.CANDIDATE)
+    if version is None:
+        raise RegistryError(f"{name} has no version with the alias candidate; run `ganflow register` first")
+    decision = steps.promote_version(name, version, params.promote, arguments.dry_run)
+    print(json.dumps(decision.as_dict(), indent=2) if arguments.json else decision.table(name))
+    if decision.verdict == "refused":
+        raise Refused(f"version {version} of {name} is not promoted: {decision.reason}")
+
+
+def run_sample(arguments: Arguments) -> None:
+    """`ganflow sample`."""
+    import numpy as np
+
+    from ganflow.artifacts import atomic
+    from ganflow.images import grid, write_png
+    from ganflow.sampling import sample_array
+
+    if arguments.count < 1 or arguments.out.suffix not in (".png", ".npy"):
+        raise ConfigError(f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy")
+    images = sample_array(model_folder(arguments.model), arguments.seed, arguments.count)
+    if arguments.out.suffix == ".png":
+        write_png(arguments.out, grid(images))
+    else:
+        with atomic(arguments.out) as partial, partial.open("wb") as file:
+            np.save(file, images)
+
+
+def model_folder(model: str) -> Path:
+    """The folder that MODEL names; one from the registry is downloaded."""
+    if not model.startswith("models:/"):
+        return Path(model)
+    from ganflow import registry
+
+    return registry.download(model)

@@ -1,0 +1,130 @@
+"""The MLflow model registry: versions, and the aliases `candidate` and `champion`."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+import ganflow
+from ganflow.artifacts import Evaluation, Model, read_json, write_json
+from ganflow.errors import RegistryError
+from ganflow.promotion import Candidate
+from ganflow.tracking import GENERATOR, mlflow_errors, run_of
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+DATA = "model"
+"""Name of the data folder in a registered model: model.json, generator.safetensors, scores.json, passport.json, …"""
+PROTOCOL = "ganflow.protocol_sha256"
+REQUIREMENTS = ("mlflow", "numpy", "pillow", "safetensors", "torch")
+
+
+def register(model: Model, evaluation: Evaluation, passport: dict[str, Any], name: str) -> dict[str, Any]:
+    """Make a version of exactly what was scored, and point `candidate` at it; the same again is the same version.
+
+    Returns what registration.json records. Raises ArtifactError when model and scores do not belong together, and
+    RegistryError when MLflow refuses.
+    """
+    card, scores = model.read_card(), evaluation.read_card()
+    run_id = run_of(model)
+    with mlflow_errors():
+        version = _version_of(name, scores) or _new_version(name, run_id, model, evaluation, passport)
+        MlflowClient().set_registered_model_alias(name, CANDIDATE, version)
+    return {
+        "name": name,
+        "version": version,
+        "run_id": run_id,
+        "generator_sha256": card["generator_sha256"],
+        "protocol_sha256": scores["protocol_sha256"],
+    }
+
+
+def version_by_alias(name: str, alias: str) -> str | None:
+    """The version that the alias points at, if there is one."""
+    with mlflow_errors():
+        try:
+            return str(MlflowClient().get_model_version_by_alias(name, alias).version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+
+def measured(name: str, version: str) -> Candidate:
+    """A version with the scores it was registered with.
+
+    Raises RegistryError when the registry has no such version: for one that dvc.lock remembers, it was lost.
+    """
+    try:
+        folder = download(f"models:/{name}/{version}")
+    except MlflowException as error:
+        raise RegistryError(
+            f"the registry at {mlflow.get_tracking_uri()} has no version {version} of {name}; "
+            "if it was lost, `dvc repro --single-item --force register` writes it again"
+        ) from error
+    scores = read_json(folder / Evaluation.CARD)
+    score = scores["score"]
+    return Candidate(version, score, scores[score], scores[f"{score}_se"], scores["protocol"])
+
+
+def promote(name: str, version: str) -> None:
+    """Point `champion` at the version."""
+    with mlflow_errors():
+        MlflowClient().set_registered_model_alias(name, CHAMPION, version)
+
+
+def download(uri: str) -> Path:
+    """A registered model's data folder, a `Model` folder with its scores, from `models:/NAME@ALIAS` or `models:/NAME/N`."""
+    return Path(mlflow.artifacts.download_artifacts(f"{uri}/data/{DATA}"))
+
+
+def _version_of(name: str, scores: dict[str, Any]) -> str | None:
+    """The version that already holds this model with these scores."""
+    condition = f"name = '{name}' and tags.`{GENERATOR}` = '{scores['generator_sha256']}'"
+    versions: list[ModelVersion] = list(MlflowClient().search_model_versions(condition))
+    same = [version for version in versions if version.tags.get(PROTOCOL) == scores["protocol_sha256"]]
+    return str(same[0].version) if same else None
+
+
+def _new_version(name: str, run_id: str, model: Model, evaluation: Evaluation, passport: dict[str, Any]) -> str:
+    scores = evaluation.read_card()
+    score = scores["score"]
+    with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / DATA
+        data.mkdir()
+        for path in (model.card, model.generator, evaluation.card, evaluation.influence, evaluation.samples):
+            shutil.copy(path, data)
+        write_json(data / "passport.json", passport)
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            loader_module="ganflow.serving",
+            data_path=str(data),
+            # The sampler's source travels along, so that the model loads where ganflow is not installed (ADR 2).
+            code_paths=[str(Path(ganflow.__file__).parent)],
+            signature=_signature(model.read_card()["architecture"]),
+            input_example={"seed": [0], "count": [4]},
+            pip_requirements=list(REQUIREMENTS),
+        )
+        mlflow.log_metrics({score: scores[score], f"{score}_se": scores[f"{score}_se"]}, model_id=info.model_id)
+        mlflow.log_artifacts(str(evaluation.path), "evaluation")
+        mlflow.log_dict(passport, "passport.json")
+    tags = {
+        GENERATOR: scores["generator_sha256"],
+        PROTOCOL: scores["protocol_sha256"],
+        score: f"{scores[score]:.4f} ± {scores[f'{score}_se']:.4f}",
+    }
+    return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+
+
+def _signature(architecture: dict[str, Any]) -> ModelSignature:
+    side = architecture["resolution"]
+    inputs = Schema([ColSpec("long", "seed"), ColSpec("long", "count")])
+    outputs = Schema([TensorSpec(np.dtype("uint8"), (-1, architecture["channels"], side, side))])
+    return ModelSignature(inputs=inputs, outputs=outputs)

@@ -1,0 +1,64 @@
+"""report.html: what was made and measured, on one page that needs no other file and no network."""
+
+import base64
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; }
+td { font-variant-numeric: tabular-nums; } img { image-rendering: pixelated; max-width: 100%; }
+svg { width: 100%; height: auto; } code { overflow-wrap: anywhere; } .score { font-size: 2rem; }
+"""
+COLOURS = ("#c0392b", "#2471a3", "#b7950b", "#1e8449")
+
+
+def write_report(scores: dict[str, Any], card: dict[str, Any], history: list[dict[str, float]], samples: Path) -> str:
+    """The page as HTML text, from the content of scores.json, model.json and history.jsonl, and a PNG."""
+    score = scores["score"]
+    data = card["data"]
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>ganflow: {html.escape(data["name"])}</title><style>{STYLE}</style>
+<h1>{html.escape(data["name"])}: {card["architecture"]["name"]} generator</h1>
+<p class="score">{score} = {scores[score]:.3f} ± {scores[f"{score}_se"]:.3f}</p>
+<p>{scores["protocol"]["generated_count"]:,} generated images against {scores["protocol"]["real_count"]:,} held-out real ones;
+after {card["images_seen"]:,} training images. Lower is better; ± is one standard error.</p>
+<h2>Samples</h2>
+<img alt="grid of generated images" src="data:image/png;base64,{base64.b64encode(samples.read_bytes()).decode()}">
+<h2>Training</h2>
+<h3>Losses</h3>{_curves(history, ("loss_d", "loss_g"))}
+<h3>What D believes</h3>{_curves(history, ("d_real", "d_fake"))}
+<h2>Parameters</h2>{_table(card["parameters"])}
+<h2>Data</h2>{_table({key: value for key, value in data.items() if key not in ("rejected", "parameters")})}
+<h2>Protocol</h2>{_table(scores["protocol"])}
+<h2>Model</h2>{_table({**card["architecture"], "generator_sha256": card["generator_sha256"]})}
+</html>
+"""
+
+
+def _table(values: dict[str, Any]) -> str:
+    rows = (
+        f"<tr><th>{html.escape(key)}<td><code>{html.escape(value if isinstance(value, str) else json.dumps(value))}</code>"
+        for key, value in values.items()
+    )
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _curves(history: list[dict[str, float]], names: tuple[str, ...], width: int = 800, height: int = 220) -> str:
+    """Metrics over images seen, as inline SVG."""
+    top = max(record[name] for record in history for name in names) or 1.0
+    end = history[-1]["images"]
+    lines = []
+    for name, colour in zip(names, COLOURS, strict=False):
+        points = " ".join(
+            f"{record['images'] / end * width:.1f},{height - max(record[name], 0) / top * height:.1f}" for record in history
+        )
+        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>')
+    legend = ", ".join(f'<span style="color:{c}">{n}</span>' for n, c in zip(names, COLOURS, strict=False))
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{" and ".join(names)}">'
+        f'<rect width="{width}" height="{height}" fill="#f6f6f6"/>{"".join(lines)}</svg>'
+        f"<p>{legend}: 0 to {top:.2f} over {end:,.0f} images</p>"
+    )

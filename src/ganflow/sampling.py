@@ -1,0 +1,55 @@
+"""Images from a trained generator: image i of a seed is a function of (generator, seed, i) alone.
+
+Convolution libraries choose their algorithm by batch size, so equal latents give unlike last bits in unlike batches.
+Images are therefore always made in the same aligned chunks of 64, and cut to what is asked.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ganflow import randomness
+from ganflow.artifacts import Model, check_hash
+from ganflow.images import Images
+from ganflow.networks import build_generator
+
+CHUNK = 64
+
+
+def load_generator(model: Model) -> tuple[nn.Module, int]:
+    """The averaged generator of a model folder, in eval mode, and the length of its latents.
+
+    Raises ArtifactError when the folder is unfinished, or the weights are not those that model.json names.
+    """
+    card = model.read_card()
+    check_hash(model.generator, card["generator_sha256"], Model.MAKER)
+    generator = build_generator(card["architecture"])
+    generator.load_state_dict(load_file(model.generator))
+    return generator.eval(), card["architecture"]["latent_dim"]
+
+
+def sample(generator: nn.Module, latent_dim: int, seed: int, count: int) -> Iterator[Tensor]:
+    """Yield uint8 images (n, C, R, R) on the CPU, n <= 64, `count` in all."""
+    device = next(generator.parameters()).device
+    for first in range(0, count, CHUNK):
+        index = torch.arange(first, first + CHUNK, device=device)
+        latents = randomness.normal(seed, randomness.Stream.SAMPLES, index, latent_dim)
+        yield render(generator, latents)[: count - first].cpu()
+
+
+@torch.no_grad()
+def render(generator: nn.Module, latents: Tensor) -> Tensor:
+    """Latents (n, latent_dim) to uint8 images (n, C, R, R): [-1, 1] to 0..255, rounded."""
+    images: Tensor = generator(latents)
+    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def sample_array(model: Path, seed: int, count: int) -> Images:
+    """`count` uint8 images (count, C, R, R) of the model in a folder."""
+    generator, latent_dim = load_generator(Model(model))
+    chunks = [chunk.numpy() for chunk in sample(generator, latent_dim, seed, count)]
+    return np.concatenate(chunks)
