@@ -87,7 +87,12 @@ def add_verb(
     if params:
         parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE")
         parser.add_argument(
-            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides", help="override a parameter"
+            "--set",
+            action="append",
+            default=[],
+            metavar="SECTION.KEY=VALUE",
+            dest="overrides",
+            help="override a parameter",
         )
     parser.set_defaults(run=run)
     return parser
@@ -147,7 +152,10 @@ def run_promote(arguments: Arguments) -> None:
     name = params.register_.name
     version = arguments.version or registry.version_by_alias(name, registry.CANDIDATE)
     if version is None:
-        raise RegistryError(f"{name} has no version with the alias candidate; run `ganflow register` first")
+        raise RegistryError(
+            f"{name} has no version with the alias candidate; run `ganflow register`, or, where dvc.lock remembers a "
+            "registration that the registry has lost, `dvc repro --single-item --force register`"
+        )
     decision = steps.promote_version(name, version, params.promote, arguments.dry_run)
     print(json.dumps(decision.as_dict(), indent=2) if arguments.json else decision.table(name))
     if decision.verdict == "refused":
@@ -163,7 +171,9 @@ def run_sample(arguments: Arguments) -> None:
     from ganflow.sampling import sample_array
 
     if arguments.count < 1 or arguments.out.suffix not in (".png", ".npy"):
-        raise ConfigError(f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy")
+        raise ConfigError(
+            f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy"
+        )
     images = sample_array(model_folder(arguments.model), arguments.seed, arguments.count)
     if arguments.out.suffix == ".png":
         write_png(arguments.out, grid(images))

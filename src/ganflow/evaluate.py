@@ -9,8 +9,20 @@ import torch
 from torch import Tensor
 
 from ganflow import metrics
-from ganflow.artifacts import Evaluation, Model, Prepared, Reference, check_hash, file_hash, fingerprint, new_folder, write_json, write_text
+from ganflow.artifacts import (
+    Evaluation,
+    Model,
+    Prepared,
+    Reference,
+    check_hash,
+    file_hash,
+    fingerprint,
+    new_folder,
+    write_json,
+    write_text,
+)
 from ganflow.config import Evaluate
+from ganflow.device import best_device
 from ganflow.history import read_history
 from ganflow.images import Images, grid, write_png
 from ganflow.progress import progress
@@ -27,17 +39,22 @@ def make_reference(prepared: Prepared, out: Path, settings: Evaluate) -> dict[st
     """
     data = prepared.read_card()
     images = np.load(prepared.images, mmap_mode="r")
-    labels = np.load(prepared.labels, mmap_mode="r") if prepared.labels.exists() else None
+    labels = np.load(prepared.labels, mmap_mode="r") if data["classes"] else None
     train = data["train"]
     with new_folder(Reference, out) as folder:
         with progress("fit the extractor") as advance:
-            extractor = metrics.make_extractor(
-                settings, images[:train], labels[:train] if labels is not None else None, data["classes"], advance
+            extractor = metrics.fit_or_load(
+                settings,
+                images[:train],
+                None if labels is None else labels[:train],
+                len(data["classes"] or ()),
+                advance,
             )
-        metrics.save_extractor(extractor, folder.extractor)
-        extractor = metrics.load_extractor(folder.extractor)
+        metrics.save(extractor, folder.extractor)
         with progress("measure real images") as advance:
-            features = metrics.extract(extractor, _batches(images[train:]), advance, data["held_out"])
+            features = metrics.extract(
+                extractor, _batches(images[train:]), lambda done: advance(done, data["held_out"])
+            )
         mu, sigma = metrics.moments(features)
         np.savez(folder.stats, mu=mu, sigma=sigma, features=features)
         card = {
@@ -56,12 +73,13 @@ def evaluate(model: Model, reference: Reference, out: Path, settings: Evaluate) 
     """
     card, real = model.read_card(), reference.read_card()
     check_hash(reference.stats, real["stats_sha256"], Reference.MAKER)
-    extractor = metrics.load_extractor(reference.extractor, real["protocol"]["extractor_sha256"])
+    check_hash(reference.extractor, real["protocol"]["extractor_sha256"], Reference.MAKER)
+    extractor = metrics.load(reference.extractor)
     generator, latent_dim = load_generator(model)
-    generator.to(metrics.device())
+    generator.to(best_device())
     with progress("evaluate") as advance:
         images = sample(generator, latent_dim, settings.seed, settings.count)
-        features = metrics.extract(extractor, images, advance, settings.count)
+        features = metrics.extract(extractor, images, lambda done: advance(done, settings.count))
     with np.load(reference.stats) as stats:
         real_mu, real_sigma = stats["mu"], stats["sigma"]
     mu, sigma = metrics.moments(features)

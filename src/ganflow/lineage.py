@@ -22,7 +22,11 @@ def passport(card: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
         "protocol_sha256": scores["protocol_sha256"],
         "image": os.environ.get("GANFLOW_IMAGE"),
         "kubeflow_run": os.environ.get("KFP_RUN_ID"),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+        },
         "libraries": {name: version(name) for name in LIBRARIES if _installed(name)},
         "cuda": _cuda(),
     }

@@ -65,7 +65,9 @@ def decide(candidate: Candidate, champion: Candidate | None, rules: Promote) -> 
         return verdict("refused", f"{candidate.score} {candidate.fid:.3f} is above the bound {rules.max_fid:g}")
     if champion is None:
         return verdict("promoted", "there is no champion yet")
-    unlike = [key for key in sorted(candidate.protocol | champion.protocol) if _field(candidate, key) != _field(champion, key)]
+    unlike = [
+        key for key in sorted(candidate.protocol | champion.protocol) if _field(candidate, key) != _field(champion, key)
+    ]
     if unlike:
         key = unlike[0]
         return verdict(

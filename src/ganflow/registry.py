@@ -32,16 +32,15 @@ def register(model: Model, evaluation: Evaluation, passport: dict[str, Any], nam
     Returns what registration.json records. Raises ArtifactError when model and scores do not belong together, and
     RegistryError when MLflow refuses.
     """
-    card, scores = model.read_card(), evaluation.read_card()
-    run_id = run_of(model)
+    scores = evaluation.read_card()
     with mlflow_errors():
-        version = _version_of(name, scores) or _new_version(name, run_id, model, evaluation, passport)
-        MlflowClient().set_registered_model_alias(name, CANDIDATE, version)
+        version = _version_of(name, scores) or _new_version(name, model, evaluation, passport)
+        MlflowClient().set_registered_model_alias(name, CANDIDATE, version.version)
     return {
         "name": name,
-        "version": version,
-        "run_id": run_id,
-        "generator_sha256": card["generator_sha256"],
+        "version": str(version.version),
+        "run_id": version.run_id,
+        "generator_sha256": scores["generator_sha256"],
         "protocol_sha256": scores["protocol_sha256"],
     }
 
@@ -81,22 +80,22 @@ def promote(name: str, version: str) -> None:
 
 
 def download(uri: str) -> Path:
-    """A registered model's data folder, a `Model` folder with its scores, from `models:/NAME@ALIAS` or `models:/NAME/N`."""
+    """A registered version's data folder, a `Model` folder with its scores; `uri`: models:/NAME@ALIAS or models:/NAME/N."""
     return Path(mlflow.artifacts.download_artifacts(f"{uri}/data/{DATA}"))
 
 
-def _version_of(name: str, scores: dict[str, Any]) -> str | None:
+def _version_of(name: str, scores: dict[str, Any]) -> ModelVersion | None:
     """The version that already holds this model with these scores."""
     condition = f"name = '{name}' and tags.`{GENERATOR}` = '{scores['generator_sha256']}'"
     versions: list[ModelVersion] = list(MlflowClient().search_model_versions(condition))
     same = [version for version in versions if version.tags.get(PROTOCOL) == scores["protocol_sha256"]]
-    return str(same[0].version) if same else None
+    return same[0] if same else None
 
 
-def _new_version(name: str, run_id: str, model: Model, evaluation: Evaluation, passport: dict[str, Any]) -> str:
+def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict[str, Any]) -> ModelVersion:
     scores = evaluation.read_card()
     score = scores["score"]
-    with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as folder:
+    with mlflow.start_run(run_id=run_of(model)), tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / DATA
         data.mkdir()
         for path in (model.card, model.generator, evaluation.card, evaluation.influence, evaluation.samples):
@@ -120,7 +119,7 @@ def _new_version(name: str, run_id: str, model: Model, evaluation: Evaluation, p
         PROTOCOL: scores["protocol_sha256"],
         score: f"{scores[score]:.4f} ± {scores[f'{score}_se']:.4f}",
     }
-    return str(mlflow.register_model(info.model_uri, name, tags=tags).version)
+    return mlflow.register_model(info.model_uri, name, tags=tags)
 
 
 def _signature(architecture: dict[str, Any]) -> ModelSignature:

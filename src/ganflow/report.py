@@ -23,15 +23,15 @@ def write_report(scores: dict[str, Any], card: dict[str, Any], history: list[dic
 <html lang="en"><meta charset="utf-8"><title>ganflow: {html.escape(data["name"])}</title><style>{STYLE}</style>
 <h1>{html.escape(data["name"])}: {card["architecture"]["name"]} generator</h1>
 <p class="score">{score} = {scores[score]:.3f} ± {scores[f"{score}_se"]:.3f}</p>
-<p>{scores["protocol"]["generated_count"]:,} generated images against {scores["protocol"]["real_count"]:,} held-out real ones;
-after {card["images_seen"]:,} training images. Lower is better; ± is one standard error.</p>
+<p>{scores["protocol"]["generated_count"]:,} generated images against {scores["protocol"]["real_count"]:,} held-out
+real ones; after {card["images_seen"]:,} training images. Lower is better; ± is one standard error.</p>
 <h2>Samples</h2>
 <img alt="grid of generated images" src="data:image/png;base64,{base64.b64encode(samples.read_bytes()).decode()}">
 <h2>Training</h2>
 <h3>Losses</h3>{_curves(history, ("loss_d", "loss_g"))}
 <h3>What D believes</h3>{_curves(history, ("d_real", "d_fake"))}
 <h2>Parameters</h2>{_table(card["parameters"])}
-<h2>Data</h2>{_table({key: value for key, value in data.items() if key not in ("rejected", "parameters")})}
+<h2>Data</h2>{_table(data)}
 <h2>Protocol</h2>{_table(scores["protocol"])}
 <h2>Model</h2>{_table({**card["architecture"], "generator_sha256": card["generator_sha256"]})}
 </html>
@@ -39,10 +39,8 @@ after {card["images_seen"]:,} training images. Lower is better; ± is one standa
 
 
 def _table(values: dict[str, Any]) -> str:
-    rows = (
-        f"<tr><th>{html.escape(key)}<td><code>{html.escape(value if isinstance(value, str) else json.dumps(value))}</code>"
-        for key, value in values.items()
-    )
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    rows = (f"<tr><th>{html.escape(key)}<td><code>{html.escape(text)}</code>" for key, text in texts.items())
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -53,7 +51,8 @@ def _curves(history: list[dict[str, float]], names: tuple[str, ...], width: int 
     lines = []
     for name, colour in zip(names, COLOURS, strict=False):
         points = " ".join(
-            f"{record['images'] / end * width:.1f},{height - max(record[name], 0) / top * height:.1f}" for record in history
+            f"{record['images'] / end * width:.1f},{height - max(record[name], 0) / top * height:.1f}"
+            for record in history
         )
         lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>')
     legend = ", ".join(f'<span style="color:{c}">{n}</span>' for n, c in zip(names, COLOURS, strict=False))

@@ -33,7 +33,9 @@ def mlflow_errors() -> Iterator[None]:
         yield
     except MlflowException as error:
         message = str(error).splitlines()[0].rstrip(".")
-        raise RegistryError(f"MLflow at {mlflow.get_tracking_uri()} says: {message}; check MLFLOW_TRACKING_URI") from error
+        raise RegistryError(
+            f"MLflow at {mlflow.get_tracking_uri()} says: {message}; check MLFLOW_TRACKING_URI"
+        ) from error
 
 
 class TrainingRun:

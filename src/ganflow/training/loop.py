@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from ganflow.artifacts import Model, atomic, file_hash, fingerprint, write_json
 from ganflow.config import Train
+from ganflow.device import best_device
 from ganflow.errors import ArtifactError, Interrupted, TrainingError
 from ganflow.history import History, run_identity, write_csv
 from ganflow.images import Images, grid, write_png
@@ -60,7 +61,7 @@ def train(
     """
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     log = log or NoLog()
     identity = run_identity(settings.model_dump(mode="json"), data)
     state = new_state(settings, data["resolution"], data["channels"], device)

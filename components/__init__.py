@@ -1,0 +1,12 @@
+"""The steps as Kubeflow components: thin wrappers, each with one import from ganflow and one call.
+
+Nothing in a component's module but the function's own body exists where it runs, so its import stands inside.
+"""
+
+from ganflow import __version__
+
+IMAGE = f"ganflow:{__version__}"
+"""The image that images/Dockerfile makes; `ganflow pipeline compile --image` names another."""
+
+STEPS = ("prepare", "reference", "train", "evaluate", "register", "promote")
+"""In data order; each is a folder here."""

@@ -1,0 +1,21 @@
+"""promote: the gate."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def promote(registration: dsl.Input[dsl.Artifact], promote: str, decision: dsl.Output[dsl.Artifact]) -> None:
+    """Move the alias champion to the registered version if the gate agrees; a no is a decision, not a failure.
+
+    Args:
+        registration: What the step register wrote.
+        promote: The section `promote` of params.yaml, as JSON.
+
+    Returns:
+        decision: JSON file of the verdict and its reason.
+    """
+    from ganflow import steps
+
+    steps.promote(registration.path, decision.path, promote)

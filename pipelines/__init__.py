@@ -1,0 +1,1 @@
+"""The Kubeflow pipelines, and the command line's `ganflow pipeline`. kfp is imported only when a verb needs it."""

@@ -1,0 +1,5 @@
+"""The step `prepare`: raw images of any of the usual formats become one uint8 array, its labels and a card."""
+
+from ganflow.data.preparation import prepare
+
+__all__ = ["prepare"]

@@ -1,0 +1,85 @@
+"""Small real data, and real steps run on it once a session."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests run side by side, a core each
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+TINY = {
+    "data": {"limit": 512},
+    "train": {"width": 8, "latent_dim": 16, "batch_size": 32, "total_images": 640, "log_every_images": 160,
+              "sample_every_images": 320, "checkpoint_every_images": 320},
+    "evaluate": {"count": 256, "classifier_epochs": 1},
+    "register": {"name": "tiny"},
+}  # fmt: skip
+
+
+def shapes(n: int, seed: int, side: int = 28) -> tuple[np.ndarray, np.ndarray]:
+    """Grey images of bright squares (class 0) and crosses (class 1) at random places: uint8 (n, side, side), (n,)."""
+    random = np.random.default_rng(seed)
+    images, labels = np.zeros((n, side, side), np.uint8), random.integers(0, 2, n)
+    for image, label in zip(images, labels, strict=True):
+        y, x = random.integers(side // 3, 2 * side // 3, 2)
+        half, bright = side // 4, random.integers(120, 255)
+        if label:
+            image[y - half : y + half, x - 1 : x + 1] = bright
+            image[y - 1 : y + 1, x - half : x + half] = bright
+        else:
+            image[y - half : y + half, x - half : x + half] = bright
+    return images, labels.astype(np.uint8)
+
+
+def write_idx(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write images and labels as the MNIST family does."""
+    header = np.array([0x803, *images.shape], ">i4").tobytes()
+    (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
+    header = np.array([0x801, len(labels)], ">i4").tobytes()
+    (folder / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes(), mtime=0))
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An idx folder of 800 train and 400 held-out images in two classes."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_idx(folder, "train", *shapes(800, seed=1))
+    write_idx(folder, "t10k", *shapes(400, seed=2))
+    (folder / "classes.txt").write_text("square\ncross\n")
+    return folder
+
+
+def shell(folder: Path, *command: str, code: int = 0, **environment: str) -> str:
+    """Run a command of the environment in a folder; checks the exit code, returns standard output and error."""
+    bin_folder = str(Path(sys.executable).parent)
+    variables = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"} | environment
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        variables.pop(name, None)
+    result = subprocess.run(
+        command, cwd=folder, env=variables | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert result.returncode == code, f"{' '.join(command)} exits {result.returncode}, not {code}:\n{result.stdout}"
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> Path:
+    """This repository's dvc.yaml and code over the tiny set and parameters, after `dvc repro`."""
+    folder = tmp_path_factory.mktemp("project")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, values in TINY.items():
+        params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(raw, folder / "data" / "fashion-mnist")
+    shutil.copytree(ROOT / "src" / "ganflow", folder / "src" / "ganflow", ignore=shutil.ignore_patterns("__pycache__"))
+    shell(folder, "dvc", "init", "--no-scm", "--quiet")
+    shell(folder, "dvc", "repro")
+    return folder

@@ -1,0 +1,70 @@
+"""The house's rules: who may import whom, and when."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = [
+    "errors", "config", "artifacts", "device", "randomness", "images", "progress", "data", "networks", "sampling",
+    "losses", "history", "training", "metrics", "report", "evaluate", "promotion", "lineage", "tracking", "serving",
+    "registry", "steps", "cli", "__main__",
+]  # fmt: skip
+"""The modules of ganflow in the order data flows; each imports only what stands before it."""
+
+
+def imports(path: Path, top: bool = False) -> set[str]:
+    """Full names of everything that a file imports; with `top`, only what it imports when it is loaded."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in tree.body if top else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("src/ganflow"), ids=lambda path: path.relative_to(ROOT / "src").as_posix())
+def test_imports_go_one_way(path):
+    module = path.relative_to(ROOT / "src" / "ganflow").parts[0].removesuffix(".py")
+    if module == "__init__":
+        return
+    allowed = {*ORDER[: ORDER.index(module) + 1], "__version__"}
+    within = {name.split(".")[1] for name in imports(path) if name.startswith("ganflow.")}
+    assert within <= allowed, f"{module} imports {within - allowed}, which stands after it"
+    outside = {name.split(".")[0] for name in imports(path)}
+    assert not outside & {"kfp", "components", "pipelines"}
+    assert "mlflow" not in outside or module in ("tracking", "registry")
+
+
+def test_components_never_import_pipelines():
+    assert files("components")
+    for path in files("components"):
+        assert "pipelines" not in {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize(
+    "module", ["errors", "config", "artifacts", "promotion", "history", "steps", "registry", "cli"]
+)
+def test_torch_waits_until_it_is_needed(module):
+    command = f"import sys, ganflow.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command]).returncode == 0
+
+
+def test_help_answers_at_once():
+    """Half a second is the promise; the best of five, since the machine may be busy."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ganflow", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5

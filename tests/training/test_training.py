@@ -1,0 +1,158 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ganflow.artifacts import Model
+from ganflow.config import Train
+from ganflow.errors import ArtifactError, Interrupted, TrainingError
+from ganflow.history import read_history
+from ganflow.training import train
+from ganflow.training.batches import order
+
+DATA = {"resolution": 28, "channels": 1, "name": "noise", "raw_md5": "0"}
+SMALL = {"width": 4, "latent_dim": 8, "batch_size": 16, "total_images": 320, "log_every_images": 80,
+         "sample_every_images": 160, "checkpoint_every_images": 160}  # fmt: skip
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (100, 1, 28, 28), dtype=np.uint8)
+
+
+def run(images, out, *, resume=False, stop=lambda: False, **changes):
+    train(images, DATA, Train(**{**SMALL, **changes}), Model(out), resume=resume, stop=stop)
+    return Model(out)
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return load_file(model.checkpoints / "final.safetensors")
+
+
+def assert_same(one: Model, other: Model) -> None:
+    for name in ("generator.safetensors", "model.json", "history.jsonl", "history.csv"):
+        assert (one.path / name).read_bytes() == (other.path / name).read_bytes(), name
+    assert sorted(p.name for p in one.samples.iterdir()) == sorted(p.name for p in other.samples.iterdir())
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+class StopAfter:
+    """Says stop at the n-th question."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("pair", [("dcgan", "dcgan"), ("mlp", "cnn"), ("tf2_tutorial", "tf2_tutorial")])
+def test_golden_losses_of_20_steps(images, tmp_path, pair):
+    """A change that should move no number shows the same ones. Rewrite golden_losses.json only when it should."""
+    changes = {"generator": pair[0], "discriminator": pair[1], "log_every_images": 16, "label_smoothing": 0.1}
+    records = read_history(run(images, tmp_path / "m", **changes).history)
+    golden = json.loads(GOLDEN.read_text())[pair[0]]
+    assert [record["images"] for record in records] == list(range(16, 321, 16))
+    # Another processor rounds otherwise; twenty steps keep that below a thousandth.
+    assert [record["loss_d"] for record in records] == pytest.approx(golden["loss_d"], rel=1e-3)
+    assert [record["loss_g"] for record in records] == pytest.approx(golden["loss_g"], rel=1e-3)
+
+
+def test_the_same_run_gives_the_same_bits(images, tmp_path):
+    assert_same(run(images, tmp_path / "a"), run(images, tmp_path / "b"))
+
+
+def test_another_seed_gives_another_model(images, tmp_path):
+    one, other = run(images, tmp_path / "a"), run(images, tmp_path / "b", seed=1)
+    assert one.generator.read_bytes() != other.generator.read_bytes()
+
+
+@pytest.mark.parametrize("pair", [("dcgan", "dcgan"), ("tf2_tutorial", "tf2_tutorial")])
+@pytest.mark.parametrize("steps", [1, 7, 10, 19])
+def test_a_stopped_run_goes_on_to_the_same_bits(images, tmp_path, pair, steps):
+    networks = {"generator": pair[0], "discriminator": pair[1]}
+    whole = run(images, tmp_path / "whole", **networks)
+    with pytest.raises(Interrupted, match=f"stopped after {steps * 16} images.*--resume"):
+        run(images, tmp_path / "cut", stop=StopAfter(steps), **networks)
+    assert not Model(tmp_path / "cut").card.exists()
+    assert_same(whole, run(images, tmp_path / "cut", resume=True, **networks))
+
+
+def test_a_run_that_was_killed_after_a_checkpoint_goes_on_to_the_same_bits(images, tmp_path):
+    """Whatever lies beyond the checkpoint is forgotten: here history and samples of a later time, torn."""
+    whole = run(images, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(images, tmp_path / "cut", stop=StopAfter(10))
+    with Model(tmp_path / "cut").history.open("a") as file:
+        file.write('{"images": 240, "loss_d": 9}\n{"images": 2')
+    assert_same(whole, run(images, tmp_path / "cut", resume=True))
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(images, tmp_path):
+    whole = run(images, tmp_path / "whole", checkpoint_every_images=64)
+    with pytest.raises(Interrupted):
+        run(images, tmp_path / "cut", checkpoint_every_images=64, stop=StopAfter(14))
+    newest = max((tmp_path / "cut" / "checkpoints").glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert_same(whole, run(images, tmp_path / "cut", checkpoint_every_images=64, resume=True))
+
+
+def test_resume_never_goes_on_from_another_run(images, tmp_path):
+    with pytest.raises(Interrupted):
+        run(images, tmp_path / "m", stop=StopAfter(10))
+    resumed = run(images, tmp_path / "m", resume=True, learning_rate=1e-3)
+    assert_same(run(images, tmp_path / "fresh", learning_rate=1e-3), resumed)
+
+
+def test_divergence_stops_with_the_last_good_checkpoint(images, tmp_path):
+    mad = {"generator": "mlp", "discriminator": "cnn", "width": 2, "learning_rate": 1e6, "log_every_images": 64}
+    with pytest.raises(
+        TrainingError, match=r"diverged .* by image \d+; the last good state is .*000000016.*learning_rate"
+    ):
+        run(images, tmp_path / "m", checkpoint_every_images=16, **mad)
+    kept = load_file(tmp_path / "m" / "checkpoints" / "000000016.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
+    assert not Model(tmp_path / "m").card.exists()
+
+
+def test_the_output_folder_of_somebody_else_is_left_alone(images, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ArtifactError, match="was not written by `ganflow train`"):
+        run(images, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_average_is_what_is_kept_and_follows_its_half_life(images, tmp_path):
+    """With a half-life of one batch, average_n = (average_{n-1} + weights_n) / 2: two steps by hand."""
+    one = weights(run(images, tmp_path / "one", total_images=16, ema_half_life_images=16))
+    two = weights(run(images, tmp_path / "two", total_images=32, ema_half_life_images=16))
+    key = "project.weight"
+    expected = (one[f"average.{key}"] + two[f"generator.{key}"]) / 2
+    assert torch.allclose(two[f"average.{key}"], expected, atol=1e-7)
+    assert torch.equal(load_file(tmp_path / "two" / "generator.safetensors")[key], two[f"average.{key}"])
+
+
+def test_sampling_in_between_changes_nothing(images, tmp_path):
+    """pytorch/examples pollutes the running statistics by sampling in train mode; here no number may move."""
+    often, never = (
+        run(images, tmp_path / "a", sample_every_images=16),
+        run(images, tmp_path / "b", sample_every_images=10**6),
+    )
+    first, second = weights(often), weights(never)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_an_epoch_shows_every_image_once_whatever_the_batch():
+    n = 100
+    assert sorted(order(n, 0, 0, n)) == list(range(n))
+    assert sorted(order(n, 0, n, n)) == list(range(n))
+    assert list(order(n, 0, 0, n)) != list(order(n, 0, n, n))
+    whole = order(n, 0, 0, 250)
+    assert list(np.concatenate([order(n, 0, first, 25) for first in range(0, 250, 25)])) == list(whole)
