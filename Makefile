@@ -38,13 +38,13 @@ check: install ## everyday checks, under five minutes; writes nothing
 	@ruff format --check
 	@mypy
 	@hadolint images/Dockerfile
-	@cog --check README.md docs/*.md
+	@cog -I docs --check docs/parameters.md docs/commands.md
 	@pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 fix: install ## format, sort imports, write the generated pages and compiled components
 	@ruff check --fix
 	@ruff format
-	@cog -r README.md docs/*.md
+	@cog -I docs -r docs/parameters.md docs/commands.md
 	@python -m pipelines.compile
 
 image: ## build the container image

@@ -10,6 +10,7 @@ from ganflow.artifacts import (
     check_hash,
     content_address,
     file_hash,
+    fingerprint,
     new_folder,
     read_json,
     write_json,
@@ -84,3 +85,10 @@ def test_content_address_is_what_dvc_records(tmp_path):
     for path in (folder, tmp_path / "file"):
         recorded = yaml.safe_load(path.with_suffix(".dvc").read_text())["outs"][0]["md5"]
         assert content_address(path) == recorded
+
+
+def test_fingerprint_depends_on_values_and_not_on_their_order():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1, "b": 2}) != fingerprint({"a": 1, "b": 3})
+    # Fixed, because it is compared with fingerprints of earlier releases.
+    assert fingerprint({"count": 512}) == "a6d4300f083aaf15def24f46d32e406c500c764d1264b2438779c70459049d02"

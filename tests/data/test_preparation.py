@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from raw_sets import encoded, mnist, photos, pixels, run, tarred, write, zipped
+from raw_sets import encoded, mnist, photos, pixels, run, tarred, traced, write, zipped
 
 from ganflow.config import Data
 from ganflow.data import prepare
@@ -116,12 +115,8 @@ def grow(path: Path, n: int) -> Path:
 def test_memory_does_not_grow_with_the_set(tmp_path, suffix):
     def peak(n: int) -> int:
         raw = grow(tmp_path / f"{n}{suffix}", n)
-        tracemalloc.start()
-        try:
-            prepare(raw, tmp_path / "out", Data(resolution=128, channels=3, held_out=0.2), lambda done, total: None)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        settings = Data(resolution=128, channels=3, held_out=0.2)
+        return traced(lambda: prepare(raw, tmp_path / "out", settings, lambda done, total: None))[1]
 
     # Half of the pixels: what may grow is names, and Python's own table of them.
     assert peak(500) - peak(100) < 400 * 128 * 128 * 3 / 2

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from raw_sets import encoded, idx, mnist, photos, pixels, refused, rejected, run, tarred, write, zipped
+from raw_sets import encoded, idx, mnist, photos, pixels, refused, rejected, run, tarred, traced, write, zipped
 
 from ganflow.artifacts import Prepared
 from ganflow.config import Data
@@ -78,6 +78,20 @@ def test_rejections_leave_no_gap(tmp_path):
     assert (tmp_path / "out" / "images.npy").stat().st_size == 128 + 26 * 784
     np.save(tmp_path / "same.npy", images)
     assert (tmp_path / "same.npy").read_bytes() == (tmp_path / "out" / "images.npy").read_bytes()
+
+
+def test_labels_stay_with_their_images_and_reasons_are_sorted(tmp_path):
+    files = {
+        f"{name}/{i}.png": encoded(np.full((28, 28), i + n, np.uint8))
+        for n, name in ((0, "a"), (100, "b"))
+        for i in range(8)
+    }
+    broken = ("a/1.png", "a/5.png", "b/0.png")
+    files |= dict.fromkeys(broken, b"broken")
+    card, images, labels = run(tarred(tmp_path / "a.tar", dict(reversed(files.items()))), held_out=0.5, **ANY)
+    np.testing.assert_array_equal(labels, images[:, 0, 0, 0] >= 100)
+    assert tuple(rejected(card)) == broken
+    assert sum(card["class_counts"]["train"].values()) == card["train"]
 
 
 def test_too_many_rejections_are_an_error(tmp_path):
@@ -183,7 +197,9 @@ def test_a_member_that_lies_about_its_size_is_cut_and_rejected(tmp_path):
     data = bytearray(archive.read_bytes())
     struct.pack_into("<I", data, data.rindex(b"PK\x01\x02") + 24, 5000)
     archive.write_bytes(data)
-    assert rejected(run(archive, **ANY)[0]) == {"lie.png": "is broken or cut short"}
+    card, peak = traced(lambda: run(archive, **ANY)[0])
+    assert rejected(card) == {"lie.png": "is broken or cut short"}
+    assert peak < 10 << 20
 
 
 def test_a_tar_header_that_would_fill_the_memory_is_an_error(tmp_path):
@@ -191,7 +207,9 @@ def test_a_tar_header_that_would_fill_the_memory_is_an_error(tmp_path):
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 8 << 20
     data = long_name.tobuf(tarfile.GNU_FORMAT) + bytes(8 << 20) + bytes(1024)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(data))
-    assert "cannot read" in refused(tmp_path / "a.tar.gz")
+    message, peak = traced(lambda: refused(tmp_path / "a.tar.gz"))
+    assert "cannot read" in message
+    assert peak < 4 << 20
 
 
 # Errors of the whole set.

@@ -2,18 +2,16 @@
 
 from ganflow.metrics.extractors import Extractor, extract, fit_or_load, load, save
 from ganflow.metrics.frechet import frechet_distance, influence, moments, standard_error
-from ganflow.metrics.protocol import fingerprint, require_same, score_name
+from ganflow.metrics.protocol import score_name
 
 __all__ = [
     "Extractor",
     "extract",
-    "fingerprint",
     "fit_or_load",
     "frechet_distance",
     "influence",
     "load",
     "moments",
-    "require_same",
     "save",
     "score_name",
     "standard_error",

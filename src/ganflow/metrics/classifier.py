@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
+from ganflow.device import best_device, exact
 from ganflow.errors import ArtifactError, DataError
-from ganflow.metrics.device import best, exact
 from ganflow.randomness import Stream, derived_seed, permutation
 
 FEATURES = 128
@@ -105,7 +105,7 @@ def _initial(resolution: int, channels: int, classes: int, seed: int) -> Classif
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derived_seed(seed, Stream.EXTRACTOR))
         network = Classifier(resolution=resolution, channels=channels, classes=classes)
-    return network.to(best())
+    return network.to(best_device())
 
 
 def _check(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int) -> None:

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from ganflow.artifacts import atomic, file_hash
 from ganflow.config import Evaluate
+from ganflow.device import best_device, exact
 from ganflow.errors import ArtifactError, DataError
 from ganflow.metrics.classifier import Classifier, fit_classifier
-from ganflow.metrics.device import best, exact
 from ganflow.metrics.inception import Inception, load_inception
 
 # Convolution libraries choose their algorithm by batch size; every forward pass therefore has this many images.
@@ -134,7 +134,7 @@ def _extractor(network: Network) -> Extractor:
 
 def _placed(network: Network) -> Network:
     network.eval().to(memory_format=network.MEMORY_FORMAT)
-    return network.to(best())
+    return network.to(best_device())
 
 
 def _serialised(network: Network) -> bytes:

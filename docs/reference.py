@@ -1,0 +1,49 @@
+"""Markdown of the reference pages, from the code; cog writes it into docs/*.md (`make fix`, `make check`)."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ganflow.cli import build_parser
+from ganflow.config import Params
+
+
+def parameters() -> str:
+    """A table a section of params.yaml."""
+    tables = []
+    for name, section in Params.model_fields.items():
+        model: Any = section.annotation
+        rows = ["| parameter | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+        properties = model.model_json_schema()["properties"]
+        for key, field in model.model_fields.items():
+            meaning = " ".join((field.description or "").split())
+            rows.append(f"| `{key}` | `{json.dumps(field.default)}` | {_allowed(properties[key])} | {meaning} |")
+        title = (section.alias or name).rstrip("_")
+        tables.append(f"## {title}\n\n{' '.join((model.__doc__ or '').split())}\n\n" + "\n".join(rows))
+    return "\n\n".join(tables)
+
+
+def commands() -> str:
+    """The help of every verb."""
+    return "\n\n".join(f"## {parser.prog}\n\n```text\n{parser.format_help()}```" for parser in _parsers(build_parser()))
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=100)
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _parsers(verb)
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """What a JSON schema allows, in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(part) for part in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    return " ".join([schema["type"], *limits])
