@@ -58,15 +58,19 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(folder: Path, *command: str, code: int = 0, **environment: str) -> str:
     """Run a command of the environment in a folder; checks the exit code, returns standard output and error."""
-    bin_folder = str(Path(sys.executable).parent)
-    variables = os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"} | environment
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
-        variables.pop(name, None)
-    result = subprocess.run(
+    process = start(folder, *command, **environment)
+    said, _ = process.communicate()
+    assert process.returncode == code, f"{' '.join(command)} exits {process.returncode}, not {code}:\n{said}"
+    return said
+
+
+def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a command of the environment in a folder, with MLflow's store in that folder."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    variables |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
         command, cwd=folder, env=variables | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    assert result.returncode == code, f"{' '.join(command)} exits {result.returncode}, not {code}:\n{result.stdout}"
-    return result.stdout
 
 
 @pytest.fixture(scope="session")

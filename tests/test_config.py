@@ -61,3 +61,8 @@ def test_a_section_crosses_as_json_text_unchanged():
     settings = Params().train
     assert parse(Train, settings.json_text(), "train") == settings
     assert '"batch_size": 128,' in settings.json_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_complete_and_valid(path):
+    assert yaml.safe_load(path.read_text()) == load(path).model_dump(by_alias=True)

@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, shell
+from conftest import ROOT, shell, start
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +94,7 @@ def test_the_run_holds_what_was_done(project):
     found = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
     assert {
         "train/generator.safetensors",
-        "train/final.safetensors",
+        "train/000000640.safetensors",
         "evaluation/report.html",
         "passport.json",
     } <= found
@@ -129,6 +131,32 @@ def _params(project: Path, total_images: int) -> list[str]:
     params["train"]["total_images"] = total_images
     path.write_text(yaml.safe_dump(params))
     return []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_stopped_training_goes_on_in_the_same_run_to_the_same_bits(copy, number):
+    """A real process, stopped in the middle by a signal, and run again by the same command."""
+    train = ["ganflow", "train", "run/prepared", "run/cut", "--resume"]
+    train += ["--set", "train.total_images=9600", "--set", "train.seed=5"]
+    shell(copy, *[word.replace("cut", "whole") for word in train], MLFLOW_EXPERIMENT_NAME="whole")
+    history = copy / "run/cut/history.jsonl"
+    process = start(copy, *train, MLFLOW_EXPERIMENT_NAME="cut")
+    while not history.exists() or len(history.read_text().splitlines()) < 8:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    said, _ = process.communicate()
+    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert number == signal.SIGKILL or "all saved; run the same command with --resume to go on" in said
+    shell(copy, *train, MLFLOW_EXPERIMENT_NAME="cut")
+    for name in ("generator.safetensors", "history.jsonl", "model.json", "checkpoints/final.safetensors"):
+        assert (copy / "run/cut" / name).read_bytes() == (copy / "run/whole" / name).read_bytes(), name
+    with sqlite3.connect(copy / "mlflow.db") as store:
+        runs = "select run_uuid, status from runs join experiments using (experiment_id) where experiments.name = ?"
+        [(whole, _)], [(cut, status)] = (store.execute(runs, [name]).fetchall() for name in ("whole", "cut"))
+        points = "select key, step, value from metrics where run_uuid = ? and key like 'loss%' order by key, step"
+        assert store.execute(points, [cut]).fetchall() == store.execute(points, [whole]).fetchall()
+    assert status == "FINISHED"
 
 
 def test_registering_again_is_the_same_version(copy):

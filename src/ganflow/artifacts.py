@@ -132,14 +132,19 @@ class Evaluation(Folder):
 F = TypeVar("F", bound=Folder)
 
 
+def require_ours(kind: type[Folder], out: Path, sign: str) -> None:
+    """Raise ArtifactError when `out` holds something that this kind of step did not write: it lacks the `sign`."""
+    if out.exists() and not (out.is_dir() and ((out / sign).exists() or not any(out.iterdir()))):
+        raise ArtifactError(f"{out} is there and was not written by `{kind.MAKER}`; name another output, or remove it")
+
+
 @contextmanager
 def new_folder(kind: type[F], out: Path) -> Iterator[F]:
     """Yield an empty folder that takes the place of `out` when the block ends well, and is removed when it does not.
 
     Raises ArtifactError when `out` holds something that this kind of step did not write: it is never deleted.
     """
-    if out.exists() and not (out.is_dir() and ((out / kind.CARD).exists() or not any(out.iterdir()))):
-        raise ArtifactError(f"{out} is there and was not written by `{kind.MAKER}`; name another output, or remove it")
+    require_ours(kind, out, kind.CARD)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -40,6 +40,7 @@ def train(prepared: str, out: str, train: str, resume: bool = False) -> None:
     import numpy as np
 
     from ganflow.tracking import training_run
+    from ganflow.training import conclude
     from ganflow.training import train as run_training
 
     settings = parse(config.Train, train, "train")
@@ -47,14 +48,15 @@ def train(prepared: str, out: str, train: str, resume: bool = False) -> None:
     card = folder.read_card()
     data = {key: card[key] for key in SUMMARY}
     images = np.load(folder.images, mmap_mode="r")[: card["train"]]
+    model = Model(Path(out))
     with (
         training_run(settings.model_dump(mode="json"), data, resume) as run,
         progress("train") as advance,
         stop_signals() as stop,
     ):
-        model = Model(Path(out))
         run_training(images, data, settings, model, resume=resume, log=run, advance=advance, stop=stop)
         run.finished(model)
+    conclude(model)
 
 
 def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object]:

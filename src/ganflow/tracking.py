@@ -60,7 +60,8 @@ class TrainingRun:
 
     def finished(self, model: Model) -> None:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
-        for path in (model.card, model.generator, model.history, *sorted(model.checkpoints.glob("final.*"))):
+        states = sorted(model.checkpoints.glob("*.safetensors"))
+        for path in (model.card, model.generator, model.history, *states[-1:]):
             self.client.log_artifact(self.id, str(path), FOLDER)
         self.client.set_tag(self.id, GENERATOR, model.read_card()["generator_sha256"])
 

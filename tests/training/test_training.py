@@ -10,7 +10,7 @@ from ganflow.artifacts import Model
 from ganflow.config import Train
 from ganflow.errors import ArtifactError, Interrupted, TrainingError
 from ganflow.history import read_history
-from ganflow.training import train
+from ganflow.training import conclude, train
 from ganflow.training.batches import order
 
 DATA = {"resolution": 28, "channels": 1, "name": "noise", "raw_md5": "0"}
@@ -26,6 +26,7 @@ def images() -> np.ndarray:
 
 def run(images, out, *, resume=False, stop=lambda: False, **changes):
     train(images, DATA, Train(**{**SMALL, **changes}), Model(out), resume=resume, stop=stop)
+    conclude(Model(out))
     return Model(out)
 
 
@@ -93,6 +94,26 @@ def test_a_run_that_was_killed_after_a_checkpoint_goes_on_to_the_same_bits(image
     with Model(tmp_path / "cut").history.open("a") as file:
         file.write('{"images": 240, "loss_d": 9}\n{"images": 2')
     assert_same(whole, run(images, tmp_path / "cut", resume=True))
+
+
+def test_a_finished_run_that_was_not_concluded_resumes_at_its_end(images, tmp_path):
+    """The caller was killed after the training; nothing is trained again, and the outputs are the same."""
+    whole = run(images, tmp_path / "whole")
+    settings, cut = Train(**SMALL), Model(tmp_path / "cut")
+    train(images, DATA, settings, cut)
+    cut.generator.unlink()
+    train(images, DATA, settings, cut, resume=True, advance=lambda done, total: pytest.fail("trains again"))
+    conclude(cut)
+    assert_same(whole, cut)
+
+
+def test_a_concluded_run_starts_anew(images, tmp_path):
+    run(images, tmp_path / "m")
+    steps = []
+    train(
+        images, DATA, Train(**SMALL), Model(tmp_path / "m"), resume=True, advance=lambda done, total: steps.append(done)
+    )
+    assert steps[0] == 16
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(images, tmp_path):

@@ -42,13 +42,12 @@ def resume(folder: Path, state: State, identity: str) -> bool:
     return False
 
 
-def finish(folder: Path, state: State) -> Path:
-    """Leave only the state at the end, under a name that no run resumes from."""
-    path = folder / FINAL
-    with atomic(path) as partial:
-        save_file(state.tensors(), partial)
+def conclude(folder: Path) -> None:
+    """Leave only the newest state, under a name that no run resumes from: what is forced to run again starts anew."""
+    newest = last(folder)
+    if newest:
+        newest.replace(folder / FINAL)
     clear(folder)
-    return path
 
 
 def clear(folder: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from safetensors.torch import save_file
 
-from ganflow.artifacts import Model, atomic, file_hash, fingerprint, write_json
+from ganflow.artifacts import Model, atomic, file_hash, fingerprint, require_ours, write_json
 from ganflow.config import Train
 from ganflow.device import best_device
-from ganflow.errors import ArtifactError, Interrupted, TrainingError
+from ganflow.errors import Interrupted, TrainingError
 from ganflow.history import History, run_identity, write_csv
 from ganflow.images import Images, grid, write_png
 from ganflow.sampling import CHUNK, sample
@@ -54,6 +54,9 @@ def train(
 ) -> dict[str, Any]:
     """Train on uint8 images (N, C, R, R) and fill `out`; returns the card that is written last.
 
+    Checkpoints stay until `conclude(out)`: who is stopped after the training, but before its caller is done with it,
+    resumes at its end.
+
     `data` is recorded in the card and, with the settings, is the identity of the run: `resume` goes on from the
     newest checkpoint with the same one. `stop` is asked after every step.
 
@@ -88,15 +91,17 @@ def train(
         if crossed(before, state.images, settings.checkpoint_every_images) and not last:
             require_finite(state, out)
             checkpoint.save(out.checkpoints, state, identity)
-    return finish(state, data, settings, out)
+    return finish(state, data, settings, out, identity)
+
+
+def conclude(out: Model) -> None:
+    """Keep the last state as final.safetensors, and nothing to resume from. Call when all is recorded."""
+    checkpoint.conclude(out.checkpoints)
 
 
 def begin(out: Model, state: State, identity: str, resume: bool) -> None:
     """Go on from a checkpoint into `state`, or make room for a new run."""
-    if out.path.exists() and any(out.path.iterdir()) and not (out.card.exists() or out.checkpoints.exists()):
-        raise ArtifactError(
-            f"{out.path} is there and was not written by `{out.MAKER}`; name another output, or remove it"
-        )
+    require_ours(Model, out.path, out.checkpoints.name)
     out.card.unlink(missing_ok=True)
     if resume and checkpoint.resume(out.checkpoints, state, identity):
         return
@@ -144,9 +149,10 @@ def draw(state: State, settings: Train, out: Model) -> Path:
     return path
 
 
-def finish(state: State, data: dict[str, Any], settings: Train, out: Model) -> dict[str, Any]:
-    """Write the averaged generator, the card, and the final state."""
+def finish(state: State, data: dict[str, Any], settings: Train, out: Model, identity: str) -> dict[str, Any]:
+    """Write the last state, the averaged generator, the plots' table, and the card."""
     require_finite(state, out)
+    checkpoint.save(out.checkpoints, state, identity)
     with atomic(out.generator) as partial:
         save_file({key: value.cpu().contiguous() for key, value in state.average.state_dict().items()}, partial)
     card = {
@@ -160,7 +166,6 @@ def finish(state: State, data: dict[str, Any], settings: Train, out: Model) -> d
     }
     write_csv(out.history, out.curves)
     write_json(out.card, card)
-    checkpoint.finish(out.checkpoints, state)
     return card
 
 
