@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 def test_params_yaml_names_every_knob_and_is_valid():
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert values == load(ROOT / "params.yaml").model_dump(by_alias=True)
+    assert load(ROOT / "params.yaml") == Params(), "the defaults in config.py and params.yaml differ"
 
 
 def test_overrides_are_yaml_and_win():
@@ -28,7 +29,7 @@ def test_overrides_are_yaml_and_win():
         ("trian.seed=1", r"trian is not a parameter; did you mean train\?"),
         ("train.batch_size=1", r"train\.batch_size is 1: .*greater than or equal to 2"),
         ("train.generator=vae", r"train\.generator is 'vae': input should be 'dcgan', 'mlp' or 'tf2_tutorial'"),
-        ("train.total_images=5", r"total_images is 5, less than one batch; raise it to 128"),
+        ("train.total_images=5", r"total_images is 5, less than one batch; raise it to 64"),
         ("train.learning_rate=.nan", r"train\.learning_rate is nan"),
         ("data.resolution=30", r"data\.resolution is 30: input should be 28, 32, 64, 128 or 256"),
         ("data.held_out=1.5", r"data\.held_out"),
@@ -60,7 +61,7 @@ def test_a_bad_file_is_one_sentence(tmp_path):
 def test_a_section_crosses_as_json_text_unchanged():
     settings = Params().train
     assert parse(Train, settings.json_text(), "train") == settings
-    assert '"batch_size": 128,' in settings.json_text()
+    assert '"batch_size": 64,' in settings.json_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)

@@ -85,7 +85,7 @@ def test_the_run_holds_what_was_done(project):
         status = store.execute("select status from runs where run_uuid = ?", [run]).fetchone()
     card = json.loads((project / "run/prepared/dataset.json").read_text())
     assert status == ("FINISHED",)
-    assert params["learning_rate"] == "0.0002"
+    assert params["learning_rate"] == "0.001"
     assert tags["ganflow.data_md5"] == card["raw_md5"]
     assert len(tags["ganflow.parameters_sha256"]) == 64
     assert sorted(step for (step,) in steps) == [160, 320, 480, 640]
@@ -147,7 +147,7 @@ def test_a_stopped_training_goes_on_in_the_same_run_to_the_same_bits(copy, numbe
     process.send_signal(number)
     said, _ = process.communicate()
     assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
-    assert number == signal.SIGKILL or "all saved; run the same command with --resume to go on" in said
+    assert number == signal.SIGKILL or "all saved; `--resume` goes on from there" in said
     shell(copy, *train, MLFLOW_EXPERIMENT_NAME="cut")
     for name in ("generator.safetensors", "history.jsonl", "model.json", "checkpoints/final.safetensors"):
         assert (copy / "run/cut" / name).read_bytes() == (copy / "run/whole" / name).read_bytes(), name

@@ -71,7 +71,7 @@ class Train(Section):
     """`minimax` is the zero-sum game itself; `non_saturating` has a gradient where D is sure."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """One-sided: real images get the target 1 - label_smoothing (Salimans et al. 2016)."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Of Adam, for both players."""
     beta1: Fraction = 0.5
     """Adam's memory of gradients."""
@@ -79,9 +79,9 @@ class Train(Section):
     """Adam's memory of squared gradients."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator of Adam."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2)] = 64
     """Real images, and as many generated ones, a step."""
-    total_images: Positive = 500_000
+    total_images: Positive = 350_000
     """Real images shown to the discriminator, rounded up to whole batches."""
     ema_half_life_images: Positive = 10_000
     """The averaged generator forgets half of an image's influence after this many more."""

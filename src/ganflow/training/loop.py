@@ -83,14 +83,12 @@ def train(
             log.metrics(state.images, values | {"images_per_second": clock.rate(state.images)})
         if last or crossed(before, state.images, settings.sample_every_images):
             log.grid(state.images, draw(state, settings, out))
-        if stop() and not last:
-            checkpoint.save(out.checkpoints, state, identity)
-            raise Interrupted(
-                f"stopped after {state.images:,} images, all saved; run the same command with --resume to go on"
-            )
-        if crossed(before, state.images, settings.checkpoint_every_images) and not last:
+        stopping = stop() and not last
+        if stopping or crossed(before, state.images, settings.checkpoint_every_images):
             require_finite(state, out)
             checkpoint.save(out.checkpoints, state, identity)
+        if stopping:
+            raise Interrupted(f"stopped after {state.images:,} images, all saved; `--resume` goes on from there")
     return finish(state, data, settings, out, identity)
 
 
