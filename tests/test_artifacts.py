@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -31,11 +32,11 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 def test_a_failed_step_leaves_the_folder_that_was_there(tmp_path):
     out = tmp_path / "prepared"
     with new_folder(Prepared, out) as folder:
-        write_json(folder.card, {"a": 1})
+        folder.write_card({"a": 1})
     with pytest.raises(RuntimeError), new_folder(Prepared, out) as folder:
-        write_json(folder.card, {"a": 2})
+        folder.write_card({"a": 2})
         raise RuntimeError
-    assert Prepared(out).read_card() == {"a": 1}
+    assert Prepared(out).read_card() == {"made_by": "ganflow prepare", "a": 1}
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -48,6 +49,23 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path):
     ):
         pass
     assert (tmp_path / "photos" / "wedding.jpg").exists()
+
+
+def test_a_dataset_of_another_tool_is_never_replaced(tmp_path):
+    """StyleGAN's tool writes a dataset.json too."""
+    (tmp_path / "set").mkdir()
+    write_json(tmp_path / "set" / "dataset.json", {"labels": None})
+    with pytest.raises(ArtifactError, match="was not written by `ganflow prepare`"):
+        Prepared(tmp_path / "set").require_ours()
+    with pytest.raises(ArtifactError, match="was not written by `ganflow prepare`; give a folder that was"):
+        Prepared(tmp_path / "set").read_card()
+
+
+def test_the_working_directory_is_never_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in (Path(), tmp_path):
+        with pytest.raises(ArtifactError, match="is the working directory"), new_folder(Prepared, out):
+            pass
 
 
 def test_an_unfinished_folder_says_what_to_run(tmp_path):

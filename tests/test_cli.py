@@ -73,6 +73,26 @@ def another_model(folder: Path) -> None:
     card.write_text(text)
 
 
+def cut(name: str) -> Callable[[Path], None]:
+    """Keep the first half of a file."""
+
+    def change(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return change
+
+
+def empty_card(folder: Path) -> None:
+    (folder / "other").mkdir()
+    (folder / "other/model.json").write_text("{}")
+
+
+def folder_in_the_way(folder: Path) -> None:
+    (folder / "folder.png").mkdir()
+
+
 def cut_card(folder: Path) -> None:
     (folder / "run/model/model.json").unlink()
     (folder / "run/model/model.json").write_text('{"a": ')
@@ -84,6 +104,7 @@ RAW, NOT_OURS, SCORED = (
     ["run/evaluation", "run/new.json"],
 )
 PREPARE, PREPARE_RAW = ["prepare", RAW, "run/prepared"], ["prepare", "raw", "run/prepared"]
+REFERENCE = ["reference", "run/prepared", "run/reference"]
 TRAIN, EVALUATE = ["train", "run/prepared", "run/new"], ["evaluate", "run/model", "run/reference", "run/evaluation"]
 CASES: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] = {
     "unknown key": ([*PREPARE, "--set", "data.resolutoin=28"], 2, "did you mean resolution?", None),
@@ -94,13 +115,21 @@ CASES: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] = {
     "too short a run": ([*TRAIN, "--set", "train.total_images=1"], 2, "less than one batch", None),
     "no raw data": (["prepare", "data/none", "run/prepared"], 1, "data/none", None),
     "truncated data": (PREPARE, 1, "train-images-idx3-ubyte.gz", truncated),
-    "labels of other images": (PREPARE, 1, "8", other_labels),
+    "labels of other images": (PREPARE, 1, "9 images", other_labels),
     "pickled data": (["prepare", "raw", "run/prepared"], 1, "images.npy", pickled),
     "broken images": ([*PREPARE_RAW, "--set", "data.held_out=0.5"], 1, "max_rejected_fraction", broken_images),
     "unknown class": ([*PREPARE, "--set", "data.classes=[hat]"], 1, "hat", None),
-    "no images": (PREPARE_RAW, 1, "raw", lambda folder: (folder / "raw").mkdir()),
+    "no images": (PREPARE_RAW, 1, "holds no image", lambda folder: (folder / "raw").mkdir()),
     "somebody's folder": (["prepare", RAW, "photos"], 1, NOT_OURS, photos),
     "somebody's model folder": (["train", "run/prepared", "photos"], 1, NOT_OURS, photos),
+    "output in the raw data": (["prepare", RAW, f"{RAW}/prepared"], 2, "lie one in the other", None),
+    "truncated images": (TRAIN, 1, "images.npy is damaged", cut("run/prepared/images.npy")),
+    "flipped images": (TRAIN, 1, "images.npy is damaged", spoil("run/prepared/images.npy")),
+    "lost labels": (REFERENCE, 1, "labels.npy is missing", lambda f: (f / "run/prepared/labels.npy").unlink()),
+    "somebody's card": (["sample", "other"], 1, "was not written by `ganflow train`", empty_card),
+    "bad YAML in an override": ([*PREPARE, "--set", "data.seed=["], 2, "is not a YAML value", None),
+    "binary parameters": ([*PREPARE, "--params", f"{RAW}/t10k-labels-idx1-ubyte.gz"], 2, "is not YAML", None),
+    "output is a folder": (["sample", "run/model", "--out", "folder.png"], 1, "folder.png", folder_in_the_way),
     "unfinished input": (["train", "run", "run/new"], 1, "run `ganflow prepare` first", None),
     "damaged weights": (EVALUATE, 1, "generator.safetensors is damaged", spoil("run/model/generator.safetensors")),
     "damaged reference": (EVALUATE, 1, "stats.npz is damaged", spoil("run/reference/stats.npz")),

@@ -1,6 +1,8 @@
 """The whole flow for real, on a tiny set: dvc, the registry, the gate, and kfp.local beside them."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -42,11 +44,27 @@ def lock(project: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
 
 
+def set_params(project: Path, **train: int) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["train"] |= train
+    path.write_text(yaml.safe_dump(params))
+
+
 @pytest.fixture
 def copy(project: Path, tmp_path: Path) -> Path:
-    """A project of one's own, to damage."""
-    shutil.copytree(project, tmp_path / "copy", symlinks=True)
-    return tmp_path / "copy"
+    """A project of one's own, to damage; MLflow's store has absolute paths, which go along."""
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder, symlinks=True)
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("logged_models", "artifact_location"),
+            ("model_versions", "storage_location"),
+        ):
+            store.execute(f"update {table} set {column} = replace({column}, ?, ?)", [str(project), str(folder)])
+    return folder
 
 
 def test_nothing_to_do_is_said(project):
@@ -117,7 +135,8 @@ def test_the_gate_promotes_refuses_and_promotes(copy):
     assert "promoted: there is no champion yet" in shell(copy, "ganflow", "promote")
     assert "unchanged: version 1 is the champion already" in shell(copy, "ganflow", "promote")
     for images, word, code in ((64, "refused", 3), (6400, "promoted", 0)):
-        shell(copy, "dvc", "repro", "--quiet", *_params(copy, images))
+        set_params(copy, total_images=images)
+        shell(copy, "dvc", "repro", "--quiet")
         assert f"{word}: fid_classifier_256" in shell(copy, "ganflow", "promote", "--dry-run", code=code)
         said = shell(copy, "ganflow", "promote", code=code)
         assert f"{word}: fid_classifier_256" in said
@@ -125,38 +144,67 @@ def test_the_gate_promotes_refuses_and_promotes(copy):
     assert (decision["verdict"], decision["candidate"]["version"]) == ("unchanged", "3")
 
 
-def _params(project: Path, total_images: int) -> list[str]:
-    path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params["train"]["total_images"] = total_images
-    path.write_text(yaml.safe_dump(params))
-    return []
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_stopped_training_goes_on_in_the_same_run_to_the_same_bits(copy, number):
-    """A real process, stopped in the middle by a signal, and run again by the same command."""
-    train = ["ganflow", "train", "run/prepared", "run/cut", "--resume"]
-    train += ["--set", "train.total_images=9600", "--set", "train.seed=5"]
-    shell(copy, *[word.replace("cut", "whole") for word in train], MLFLOW_EXPERIMENT_NAME="whole")
-    history = copy / "run/cut/history.jsonl"
-    process = start(copy, *train, MLFLOW_EXPERIMENT_NAME="cut")
+def test_a_stopped_repro_goes_on_in_the_same_run_to_the_same_bits(copy, tmp_path, number):
+    """A real training under dvc, stopped in the middle by a signal, and the same command again."""
+    set_params(copy, total_images=9600, seed=5 + number)
+    shutil.copytree(copy, tmp_path / "whole", symlinks=True)
+    shell(tmp_path / "whole", "dvc", "repro", "train", MLFLOW_EXPERIMENT_NAME="whole")
+    history = copy / "run/model/checkpoints/history.jsonl"
+    process = start(copy, "dvc", "repro", "train", MLFLOW_EXPERIMENT_NAME="cut")
     while not history.exists() or len(history.read_text().splitlines()) < 8:
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(number)
+    [training] = [pid for pid in pids("ganflow train") if Path(f"/proc/{pid}/cwd").readlink() == copy]
+    os.kill(training, number)
     said, _ = process.communicate()
-    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert process.returncode != 0, "dvc must not record a training that has not ended"
     assert number == signal.SIGKILL or "all saved; `--resume` goes on from there" in said
-    shell(copy, *train, MLFLOW_EXPERIMENT_NAME="cut")
-    for name in ("generator.safetensors", "history.jsonl", "model.json", "checkpoints/final.safetensors"):
-        assert (copy / "run/cut" / name).read_bytes() == (copy / "run/whole" / name).read_bytes(), name
+    assert "train: going on after" in shell(copy, "dvc", "repro", "train", MLFLOW_EXPERIMENT_NAME="cut")
+    assert lock(copy) == lock(tmp_path / "whole")
+    with sqlite3.connect(copy / "mlflow.db") as store, sqlite3.connect(tmp_path / "whole" / "mlflow.db") as other:
+        [(cut, status)], [(whole, _)] = points(store, "cut", RUNS), points(other, "whole", RUNS)
+        assert status == "FINISHED"
+        assert points(store, cut, LOSSES) == points(other, whole, LOSSES)
+
+
+RUNS = "select run_uuid, status from runs join experiments using (experiment_id) where experiments.name = ?"
+LOSSES = "select key, step, value from metrics where run_uuid = ? and key like 'loss%' order by key, step"
+
+
+def points(store: sqlite3.Connection, argument: str, query: str) -> list[tuple[object, ...]]:
+    return store.execute(query, [argument]).fetchall()
+
+
+def pids(command: str) -> list[int]:
+    """Processes whose command line has `command` as words."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if f"/{command}" in words and "sh -c" not in words:
+                found.append(int(folder.name))
+    return found
+
+
+def test_two_trainings_in_one_folder_keep_their_own_last_state(copy):
+    set_params(copy, seed=1)
+    shell(copy, "dvc", "repro", "train")
     with sqlite3.connect(copy / "mlflow.db") as store:
-        runs = "select run_uuid, status from runs join experiments using (experiment_id) where experiments.name = ?"
-        [(whole, _)], [(cut, status)] = (store.execute(runs, [name]).fetchall() for name in ("whole", "cut"))
-        points = "select key, step, value from metrics where run_uuid = ? and key like 'loss%' order by key, step"
-        assert store.execute(points, [cut]).fetchall() == store.execute(points, [whole]).fetchall()
-    assert status == "FINISHED"
+        runs = store.execute("select run_uuid from runs order by start_time desc").fetchall()
+    kept = [next(copy.glob(f"mlruns/*/{run}/artifacts/train/000000640.safetensors")) for (run,) in runs[:2]]
+    assert kept[0].read_bytes() != kept[1].read_bytes()
+    assert kept[0].read_bytes() == (copy / "run/model/checkpoints/final.safetensors").read_bytes()
+
+
+def test_going_back_to_old_parameters_makes_the_old_version_the_candidate(copy):
+    """DVC would skip `register` from its run cache, and the alias would stay where it was."""
+    set_params(copy, seed=1)
+    shell(copy, "dvc", "repro")
+    set_params(copy, seed=0)
+    shell(copy, "dvc", "repro")
+    assert json.loads((copy / "run/registration.json").read_text())["version"] == "1"
+    assert json.loads(shell(copy, "ganflow", "promote", "--json"))["candidate"]["version"] == "1"
 
 
 def test_registering_again_is_the_same_version(copy):
@@ -165,12 +213,15 @@ def test_registering_again_is_the_same_version(copy):
     assert json.loads((copy / "run/registration.json").read_text()) == before
 
 
-def test_a_lost_registry_is_noticed_and_written_again(copy):
-    """dvc.lock remembers a version that the new, empty store has not."""
-    (copy / "mlflow.db").unlink()
-    shutil.rmtree(copy / "mlruns")
+@pytest.mark.parametrize("lost", ["database", "artifacts"])
+def test_a_lost_registry_is_noticed_and_written_again(copy, lost):
+    """dvc.lock remembers a version that the store has not, or has no files of."""
+    if lost == "database":
+        (copy / "mlflow.db").unlink()
+    else:
+        shutil.rmtree(copy / "mlruns")
     said = shell(copy, "ganflow", "promote", code=1)
-    assert "tiny has no version with the alias candidate" in said
+    assert ("no version with the alias candidate" if lost == "database" else "has no whole models:/tiny/1") in said
     assert "dvc repro --single-item --force register" in said
     shell(copy, "dvc", "repro", "--single-item", "--force", "register")
     assert "promoted: there is no champion yet" in shell(copy, "ganflow", "promote")
@@ -190,6 +241,15 @@ def test_a_damaged_output_is_noticed_and_made_again(copy):
 
 
 def test_dvc_metrics_plots_and_experiments(copy):
+    """In a git repository, as `dvc exp` wants it."""
+    shutil.copy(ROOT / ".gitignore", copy)
+    (copy / ".dvc/config").unlink()
+    name = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (["init"], ["add", "."], [*name, "commit", "--message", "a"]):
+        shell(copy, "git", *command)
+    shell(copy, "dvc", "exp", "run", "--quiet", "-S", "train.learning_rate=0.005")
+    assert "learning_rate: 0.005" in (copy / "params.yaml").read_text()
+    assert "fid_classifier_256" in shell(copy, "dvc", "metrics", "diff")
     assert "fid_classifier_256" in shell(copy, "dvc", "metrics", "show")
     shell(copy, "dvc", "plots", "show", "--out", "plots")
     assert "loss_d" in (copy / "plots" / "index.html").read_text()

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from ganflow.artifacts import Model, file_hash, write_json
+from ganflow.artifacts import Model, file_hash
 from ganflow.errors import ArtifactError
 from ganflow.images import grid, write_png
 from ganflow.networks import build_generator
@@ -21,7 +21,7 @@ def model(tmp_path):
         for weight in generator.parameters():  # far from their first values, so that images use the whole range
             weight.mul_(5)
     save_file(generator.state_dict(), model.generator)
-    write_json(model.card, {"architecture": ARCHITECTURE, "generator_sha256": file_hash(model.generator)})
+    model.write_card({"architecture": ARCHITECTURE, "generator_sha256": file_hash(model.generator)})
     return model
 
 

@@ -1,7 +1,8 @@
 """What crosses from step to step: the one place that knows the files' names, and how they are written whole.
 
 Every file is written under a temporary name, synced and renamed, so nobody reads half of one; a folder is filled
-beside its place and swapped in. A folder's *card* is the JSON file that is written last and says what the rest is.
+beside its place and swapped in. A folder's *card* is the JSON file that is written last, and says who made it and what
+the rest is.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ class Folder:
     path: Path
     CARD: ClassVar[str]
     MAKER: ClassVar[str]
+    """The command that writes it; every card says it."""
 
     @property
     def card(self) -> Path:
@@ -38,7 +40,30 @@ class Folder:
             raise ArtifactError(
                 f"{self.path} has no {self.CARD}: it is not a finished output; run `{self.MAKER}` first"
             )
-        return read_json(self.card)
+        card = read_json(self.card)
+        if card.get("made_by") != self.MAKER:
+            raise ArtifactError(f"{self.card} was not written by `{self.MAKER}`; give a folder that was")
+        return card
+
+    def write_card(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Write the card, last of all; returns it."""
+        card = {"made_by": self.MAKER, **values}
+        write_json(self.card, card)
+        return card
+
+    def require_ours(self) -> None:
+        """Raise ArtifactError when the path holds something that this step did not write: it is never touched."""
+        if self.path.exists() and not (self.path.is_dir() and (not any(self.path.iterdir()) or self._is_ours())):
+            raise ArtifactError(
+                f"{self.path} is there and was not written by `{self.MAKER}`; name another output, or remove it"
+            )
+
+    def _is_ours(self) -> bool:
+        try:
+            self.read_card()
+        except ArtifactError:
+            return False
+        return True
 
 
 class Prepared(Folder):
@@ -103,8 +128,36 @@ class Model(Folder):
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of training states; work in progress, not an output."""
+        """Folder of everything that is no output: training states, and the files below."""
         return self.path / "checkpoints"
+
+    @property
+    def mark(self) -> Path:
+        """JSON that says that the checkpoints are ours."""
+        return self.checkpoints / "made_by.json"
+
+    @property
+    def history_so_far(self) -> Path:
+        """The history of a training that goes on; DVC removes outputs before it runs a step, and this stays."""
+        return self.checkpoints / "history.jsonl"
+
+    @property
+    def samples_so_far(self) -> Path:
+        """The samples of a training that goes on."""
+        return self.checkpoints / "samples"
+
+    @property
+    def mlflow_run(self) -> Path:
+        """JSON with the id of the MLflow run that the checkpoints belong to."""
+        return self.checkpoints / "mlflow_run.json"
+
+    @property
+    def provenance(self) -> Path:
+        """JSON: git revision, machine and libraries of the training. No output, since outputs must not depend on it."""
+        return self.checkpoints / "provenance.json"
+
+    def _is_ours(self) -> bool:
+        return self.mark.exists() or super()._is_ours()
 
 
 class Evaluation(Folder):
@@ -132,27 +185,25 @@ class Evaluation(Folder):
 F = TypeVar("F", bound=Folder)
 
 
-def require_ours(kind: type[Folder], out: Path, sign: str) -> None:
-    """Raise ArtifactError when `out` holds something that this kind of step did not write: it lacks the `sign`."""
-    if out.exists() and not (out.is_dir() and ((out / sign).exists() or not any(out.iterdir()))):
-        raise ArtifactError(f"{out} is there and was not written by `{kind.MAKER}`; name another output, or remove it")
-
-
 @contextmanager
 def new_folder(kind: type[F], out: Path) -> Iterator[F]:
     """Yield an empty folder that takes the place of `out` when the block ends well, and is removed when it does not.
 
     Raises ArtifactError when `out` holds something that this kind of step did not write: it is never deleted.
     """
-    require_ours(kind, out, kind.CARD)
-    partial = out.with_name(f".{out.name}.partial")
+    kind(out).require_ours()
+    if Path.cwd().is_relative_to(out.absolute()):
+        raise ArtifactError(f"{out} is the working directory, or holds it; name a folder inside")
+    partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield kind(partial)
         if out.exists():
-            shutil.rmtree(out)
-        partial.replace(out)
+            shutil.rmtree(old, ignore_errors=True)
+            out.rename(old)
+        partial.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -226,13 +277,13 @@ def content_address(path: Path) -> str:
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def check_hash(path: Path, expected: str, maker: str) -> None:
-    """Raise ArtifactError unless the file's sha256 is `expected`; `maker` is the command that writes it again."""
+def check_hash(path: Path, expected: str, maker: str, algorithm: str = "sha256") -> None:
+    """Raise ArtifactError unless the file's hash is `expected`; `maker` is the command that writes it again."""
     if not path.is_file():
         raise ArtifactError(f"{path} is missing; run `{maker}` again, or `dvc checkout`")
-    found = file_hash(path)
+    found = file_hash(path, algorithm)
     if found != expected:
         raise ArtifactError(
-            f"{path} is damaged: its sha256 is {found[:12]}…, not {expected[:12]}…; "
+            f"{path} is damaged: its {algorithm} is {found[:12]}…, not {expected[:12]}…; "
             f"run `{maker}` again, or `dvc checkout`"
         )

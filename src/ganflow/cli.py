@@ -26,6 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"ganflow: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if arguments.debug or error.filename is None:
+            raise
+        print(
+            f"ganflow: {error.filename}: {error.strerror}; check the path, its permissions and the disk",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("ganflow: interrupted", file=sys.stderr)
         return 130
@@ -63,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     register.add_argument("out", metavar="OUT", help="registration.json")
 
     promote = add_verb(verbs, "promote", "make the candidate the champion, if the gate agrees", run_promote)
-    promote.add_argument("--version", metavar="N", help="this version instead of the candidate")
+    promote.add_argument("--version", type=int, metavar="N", help="this version instead of the candidate")
     promote.add_argument("--dry-run", action="store_true", help="decide, and move nothing")
     promote.add_argument("--json", action="store_true", help="print the decision as JSON")
 
@@ -150,7 +158,8 @@ def run_promote(arguments: Arguments) -> None:
 
     params = load(arguments.params, arguments.overrides)
     name = params.register_.name
-    version = arguments.version or registry.version_by_alias(name, registry.CANDIDATE)
+    asked = None if arguments.version is None else str(arguments.version)
+    version = asked or registry.version_by_alias(name, registry.CANDIDATE)
     if version is None:
         raise RegistryError(
             f"{name} has no version with the alias candidate; run `ganflow register`, or, where dvc.lock remembers a "

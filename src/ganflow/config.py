@@ -121,7 +121,7 @@ class Evaluate(Section):
 class Register(Section):
     """Where the model goes in MLflow; the server and the experiment are MLflow's own environment variables."""
 
-    name: Annotated[str, Field(pattern=r"^[^/:]+$")] = "fashion-mnist"
+    name: Annotated[str, Field(pattern=r"^[^/:'\"]+$")] = "fashion-mnist"
     """Name of the registered model."""
 
 
@@ -150,7 +150,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Params:
     Raises ConfigError for a file that cannot be read, an override without `=`, an unknown key or a bad value.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ConfigError(
             f"cannot read the parameter file {path} ({error.strerror}); give one with --params"
@@ -184,7 +184,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
     target = values.setdefault(section, {})
     if not isinstance(target, dict):
         raise ConfigError(f"--set {override!r}: {section} is not a section")
-    target[name] = yaml.safe_load(text)
+    try:
+        target[name] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value; quote what is text") from error
 
 
 def _sentence(model: type[BaseModel], error: ValidationError, origin: str) -> str:
@@ -196,8 +199,9 @@ def _sentence(model: type[BaseModel], error: ValidationError, origin: str) -> st
         near = difflib.get_close_matches(str(first["loc"][-1]), _names(model, first["loc"][:-1]), n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_names(model, first['loc'][:-1]))}"
         return f"{origin}: {key} is not a parameter; {hint}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{origin}: {key} is {first['input']!r}: {message[0].lower()}{message[1:]}{more}"
+    if first["type"] == "value_error":  # of a whole section: its sentence says it all
+        return f"{origin}: {key}: {first['ctx']['error']}{more}"
+    return f"{origin}: {key} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
 
 
 def _names(model: type[BaseModel], path: Sequence[Any]) -> list[str]:

@@ -18,13 +18,12 @@ from ganflow.artifacts import (
     file_hash,
     fingerprint,
     new_folder,
-    write_json,
     write_text,
 )
 from ganflow.config import Evaluate
 from ganflow.device import best_device
 from ganflow.history import read_history
-from ganflow.images import Images, grid, write_png
+from ganflow.images import Images, grid, open_prepared, write_png
 from ganflow.progress import progress
 from ganflow.report import write_report
 from ganflow.sampling import load_generator, sample
@@ -37,9 +36,7 @@ def make_reference(prepared: Prepared, out: Path, settings: Evaluate) -> dict[st
 
     Raises ArtifactError when `prepared` is unfinished, DataError when the extractor cannot be had from this data.
     """
-    data = prepared.read_card()
-    images = np.load(prepared.images, mmap_mode="r")
-    labels = np.load(prepared.labels, mmap_mode="r") if data["classes"] else None
+    images, labels, data = open_prepared(prepared)
     train = data["train"]
     with new_folder(Reference, out) as folder:
         with progress("fit the extractor") as advance:
@@ -57,12 +54,7 @@ def make_reference(prepared: Prepared, out: Path, settings: Evaluate) -> dict[st
             )
         mu, sigma = metrics.moments(features)
         np.savez(folder.stats, mu=mu, sigma=sigma, features=features)
-        card = {
-            "stats_sha256": file_hash(folder.stats),
-            "protocol": _real_protocol(extractor, data),
-        }
-        write_json(folder.card, card)
-    return card
+        return folder.write_card({"stats_sha256": file_hash(folder.stats), "protocol": _real_protocol(extractor, data)})
 
 
 def evaluate(model: Model, reference: Reference, out: Path, settings: Evaluate) -> dict[str, Any]:
@@ -103,8 +95,7 @@ def evaluate(model: Model, reference: Reference, out: Path, settings: Evaluate) 
         picture = np.concatenate([chunk.numpy() for chunk in sample(generator, latent_dim, settings.seed, GRID)])
         write_png(folder.samples, grid(picture), scale=2 if picture.shape[2] < 64 else 1)
         write_text(folder.report, write_report(scores, card, read_history(model.history), folder.samples))
-        write_json(folder.card, scores)
-    return scores
+        return folder.write_card(scores)
 
 
 def _real_protocol(extractor: metrics.Extractor, data: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ganflow.artifacts import fingerprint, write_text
+from ganflow.artifacts import file_hash, fingerprint, write_text
+
+SOURCES = ("losses.py", "networks", "randomness.py", "training")
+"""The code that makes a training's numbers."""
 
 
 def run_identity(parameters: dict[str, Any], data: dict[str, Any]) -> str:
-    """What a checkpoint, or an MLflow run, must share with a training that goes on from it."""
-    return fingerprint([parameters, data])
+    """What a checkpoint must share with a training that goes on from it: parameters, data, and code."""
+    package = Path(__file__).parent
+    places = [package / source for source in SOURCES]
+    files = [file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [place])]
+    return fingerprint([parameters, data, {str(file.relative_to(package)): file_hash(file) for file in files}])
 
 
 class History:

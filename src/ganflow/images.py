@@ -1,15 +1,31 @@
-"""Pictures of many images, and back: grids and single PNGs."""
+"""Arrays of images: the prepared ones, and pictures of many."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganflow.artifacts import atomic
+from ganflow.artifacts import Prepared, atomic, check_hash
 
 Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+def open_prepared(prepared: Prepared) -> tuple[Images, Labels | None, dict[str, Any]]:
+    """Memory-mapped images (N, C, R, R), labels (N,) if there are any, and the card.
+
+    Raises ArtifactError when the folder is unfinished, or a file's md5 is not what the card says.
+    """
+    card = prepared.read_card()
+    check_hash(prepared.images, card["images_md5"], Prepared.MAKER, "md5")
+    images = np.load(prepared.images, mmap_mode="r")
+    if card["labels_md5"] is None:
+        return images, None, card
+    check_hash(prepared.labels, card["labels_md5"], Prepared.MAKER, "md5")
+    return images, np.load(prepared.labels, mmap_mode="r"), card
 
 
 def grid(images: Images, columns: int | None = None, gap: int = 2) -> Images:

@@ -3,23 +3,20 @@
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 LIBRARIES = ("ganflow", "torch", "torchvision", "numpy", "mlflow", "dvc", "kfp")
 
 
-def passport(card: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-    """Code, data, parameters, machine and orchestrator of the model that has this card and these scores.
+def provenance(generator_sha256: str) -> dict[str, Any]:
+    """Code, machine, libraries and orchestrator, here and now: `train` keeps it for the model that it made.
 
-    What is not known here (no git in a pod, no Kubeflow on a laptop) is null.
+    What there is none of (git in a pod, Kubeflow on a laptop) is null.
     """
     return {
+        "generator_sha256": generator_sha256,
         "git": git_state(),
-        "data": {key: card["data"].get(key) for key in ("raw_md5", "images_md5", "labels_md5")},
-        "parameters_sha256": card["parameters_sha256"],
-        "generator_sha256": card["generator_sha256"],
-        "protocol_sha256": scores["protocol_sha256"],
         "image": os.environ.get("GANFLOW_IMAGE"),
         "kubeflow_run": os.environ.get("KFP_RUN_ID"),
         "machine": {
@@ -27,15 +24,36 @@ def passport(card: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
             "processor": platform.machine(),
             "python": platform.python_version(),
         },
-        "libraries": {name: version(name) for name in LIBRARIES if _installed(name)},
+        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "cuda": _cuda(),
     }
 
 
+def passport(card: dict[str, Any], scores: dict[str, Any], trained: dict[str, Any] | None) -> dict[str, Any]:
+    """Data, parameters, protocol and training of the model with this card and these scores.
+
+    `trained` is the provenance that was kept beside the model; of another model, or not kept, it is null here.
+    """
+    ours = trained if trained and trained["generator_sha256"] == card["generator_sha256"] else None
+    return {
+        "generator_sha256": card["generator_sha256"],
+        "data": {key: card["data"].get(key) for key in ("raw_md5", "images_md5", "labels_md5")},
+        "parameters_sha256": card["parameters_sha256"],
+        "protocol_sha256": scores["protocol_sha256"],
+        "trained": ours,
+    }
+
+
 def git_state() -> dict[str, Any] | None:
-    """Revision and dirty flag of the repository in the working directory; None where there is none."""
+    """Revision and dirty flag of the repository in the working directory; None where there is none.
+
+    What a run itself writes (dvc.lock, the folder run) makes it no dirtier.
+    """
     revision = _git("rev-parse", "HEAD")
-    return None if revision is None else {"revision": revision, "dirty": bool(_git("status", "--porcelain"))}
+    if revision is None:
+        return None
+    changes = _git("status", "--porcelain", "--", ":(top)", ":(top,exclude)dvc.lock", ":(top,exclude)run")
+    return {"revision": revision, "dirty": bool(changes)}
 
 
 def _git(*arguments: str) -> str | None:
@@ -46,14 +64,11 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip()
 
 
-def _installed(name: str) -> bool:
-    from importlib.metadata import PackageNotFoundError
-
+def _version(name: str) -> str | None:
     try:
-        version(name)
+        return version(name)
     except PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _cuda() -> dict[str, Any] | None:

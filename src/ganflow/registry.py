@@ -92,7 +92,16 @@ def _version_of(name: str, scores: dict[str, Any]) -> ModelVersion | None:
     condition = f"name = '{name}' and tags.`{GENERATOR}` = '{scores['generator_sha256']}'"
     versions: list[ModelVersion] = list(MlflowClient().search_model_versions(condition))
     same = [version for version in versions if version.tags.get(PROTOCOL) == scores["protocol_sha256"]]
-    return same[0] if same else None
+    return next((version for version in same if _is_whole(name, version)), None)
+
+
+def _is_whole(name: str, version: ModelVersion) -> bool:
+    """Whether the version's files are there: a registry can outlive its artifact store."""
+    try:
+        download(f"models:/{name}/{version.version}")
+    except RegistryError:
+        return False
+    return True
 
 
 def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict[str, Any]) -> ModelVersion:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ganflow import config
 from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json
 from ganflow.config import parse
-from ganflow.errors import ArtifactError
+from ganflow.errors import ArtifactError, ConfigError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -24,6 +24,9 @@ def prepare(raw: str, out: str, data: str) -> None:
     """Decode, check, resize, crop and split the raw images (section `data`)."""
     from ganflow.data import prepare
 
+    inside, outside = sorted((Path(raw).resolve(), Path(out).resolve()), key=lambda path: len(path.parts), reverse=True)
+    if inside.is_relative_to(outside):
+        raise ConfigError(f"the output {out} and the raw images {raw} lie one in the other; name another output")
     with progress("prepare") as advance:
         prepare(Path(raw), Path(out), parse(config.Data, data, "data"), advance)
 
@@ -37,24 +40,23 @@ def reference(prepared: str, out: str, evaluate: str) -> None:
 
 def train(prepared: str, out: str, train: str, resume: bool = False) -> None:
     """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted."""
-    import numpy as np
-
+    from ganflow.images import open_prepared
+    from ganflow.lineage import git_state, provenance
     from ganflow.tracking import training_run
-    from ganflow.training import conclude
+    from ganflow.training import begin, conclude
     from ganflow.training import train as run_training
 
-    settings = parse(config.Train, train, "train")
-    folder = Prepared(Path(prepared))
-    card = folder.read_card()
+    settings, model = parse(config.Train, train, "train"), Model(Path(out))
+    images, _, card = open_prepared(Prepared(Path(prepared)))
     data = {key: card[key] for key in SUMMARY}
-    images = np.load(folder.images, mmap_mode="r")[: card["train"]]
-    model = Model(Path(out))
+    state = begin(data, settings, model, resume)
     with (
-        training_run(settings.model_dump(mode="json"), data, resume) as run,
+        training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
         progress("train") as advance,
         stop_signals() as stop,
     ):
-        run_training(images, data, settings, model, resume=resume, log=run, advance=advance, stop=stop)
+        made = run_training(state, images[: card["train"]], data, settings, model, log=run, advance=advance, stop=stop)
+        write_json(model.provenance, provenance(made["generator_sha256"]))
         run.finished(model)
     conclude(model)
 
@@ -80,7 +82,8 @@ def register(model: str, evaluation: str, out: str, register: str) -> None:
             f"{card['generator_sha256'][:12]}…; run `ganflow evaluate` on this model first"
         )
     name = parse(config.Register, register, "register").name
-    write_json(Path(out), registry.register(trained, scored, passport(card, scores), name))
+    kept = read_json(trained.provenance) if trained.provenance.exists() else None
+    write_json(Path(out), registry.register(trained, scored, passport(card, scores, kept), name))
 
 
 def promote(registration: str, out: str, promote: str) -> Decision:

@@ -1,6 +1,7 @@
 """One MLflow run a training. MLflow's own environment variables say where (default: sqlite:///mlflow.db here)."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +11,17 @@ from typing import Any
 import mlflow
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from ganflow.artifacts import Model, fingerprint
+from ganflow.artifacts import Model, fingerprint, read_json, write_json
 from ganflow.errors import Interrupted, RegistryError
-from ganflow.history import read_history, run_identity
-from ganflow.lineage import git_state
+from ganflow.history import read_history
 
 EXPERIMENT = "ganflow"
-IDENTITY, GENERATOR = "ganflow.identity", "ganflow.generator_sha256"
+GENERATOR = "ganflow.generator_sha256"
 FOLDER = "train"
 """Where a training's files lie among its run's artifacts."""
 
@@ -45,6 +45,9 @@ class TrainingRun:
         self.id = run_id
         self.client = MlflowClient()
         self.logged = max((metric.step for metric in self.client.get_metric_history(run_id, "loss_d")), default=-1)
+        # MLflow names an image samples%step%<step>%<time>…
+        names = [file.path for file in self.client.list_artifacts(run_id, "images")]
+        self.drawn = {int(found.group(1)) for name in names if (found := re.search(r"step\D+(\d+)", name))}
 
     def metrics(self, images: int, values: dict[str, float]) -> None:
         """Metrics at the step `images`, unless an earlier attempt logged it."""
@@ -54,31 +57,35 @@ class TrainingRun:
 
     def grid(self, images: int, path: Path) -> None:
         """The grid, as MLflow shows it: one slider over the images seen."""
-        if images > self.logged:
+        if images not in self.drawn:
             with Image.open(path) as picture:
                 self.client.log_image(self.id, picture, key="samples", step=images, synchronous=True)
 
     def finished(self, model: Model) -> None:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
-        states = sorted(model.checkpoints.glob("*.safetensors"))
+        # The run's own last state has a number; a concluded one is final.
+        states = sorted(model.checkpoints.glob("[0-9]*.safetensors")) or sorted(model.checkpoints.glob("*.safetensors"))
         for path in (model.card, model.generator, model.history, *states[-1:]):
             self.client.log_artifact(self.id, str(path), FOLDER)
         self.client.set_tag(self.id, GENERATOR, model.read_card()["generator_sha256"])
 
 
 @contextmanager
-def training_run(parameters: dict[str, Any], data: dict[str, Any], resume: bool) -> Iterator[TrainingRun]:
-    """The run of this training: with `resume`, the unfinished run of the same parameters and data, if there is one.
+def training_run(
+    parameters: dict[str, Any], data: dict[str, Any], git: dict[str, Any] | None, memory: Path | None = None
+) -> Iterator[TrainingRun]:
+    """The run of this training: the one that the file `memory` names, or a new one, which it then names.
 
     It ends as FINISHED, KILLED when the training was interrupted, or FAILED.
     """
-    _choose_experiment()
-    identity = run_identity(parameters, data)
     status = "FAILED"
     with mlflow_errors():
-        active = mlflow.start_run(run_id=_unfinished(identity) if resume else None)
+        _choose_experiment()
+        active = mlflow.start_run(run_id=_remembered(memory))
         try:
-            _describe(identity, parameters, data)
+            if memory:
+                write_json(memory, {"run_id": active.info.run_id})
+            _describe(parameters, data, git)
             yield TrainingRun(active.info.run_id)
             status = "FINISHED"
         except Interrupted:
@@ -96,7 +103,8 @@ def run_of(model: Model) -> str:
         found = _search(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
     if found:
         return found
-    with training_run(card["parameters"], card["data"], resume=False) as run:
+    kept = read_json(model.provenance) if model.provenance.exists() else {}
+    with training_run(card["parameters"], card["data"], kept.get("git")) as run:
         for record in read_history(model.history):
             run.metrics(int(record.pop("images")), record)
         for path in sorted(model.samples.glob("*.png")):
@@ -105,21 +113,15 @@ def run_of(model: Model) -> str:
     return run.id
 
 
-def _describe(identity: str, parameters: dict[str, Any], data: dict[str, Any]) -> None:
-    git = git_state() or {}
+def _describe(parameters: dict[str, Any], data: dict[str, Any], git: dict[str, Any] | None) -> None:
     mlflow.log_params({**parameters, "resolution": data["resolution"], "channels": data["channels"]})
     mlflow.log_input(
         MetaDataset(LocalArtifactDatasetSource(data["name"]), name=data["name"], digest=data["raw_md5"]), "training"
     )
-    mlflow.set_tags(
-        {
-            IDENTITY: identity,
-            "ganflow.git_revision": git.get("revision"),
-            "ganflow.git_dirty": git.get("dirty"),
-            "ganflow.data_md5": data["raw_md5"],
-            "ganflow.parameters_sha256": fingerprint(parameters),
-        }
-    )
+    tags = {"ganflow.data_md5": data["raw_md5"], "ganflow.parameters_sha256": fingerprint(parameters)}
+    if git:
+        tags |= {"ganflow.git_revision": git["revision"], "ganflow.git_dirty": git["dirty"]}
+    mlflow.set_tags(tags)
 
 
 def _choose_experiment() -> None:
@@ -127,9 +129,18 @@ def _choose_experiment() -> None:
         mlflow.set_experiment(EXPERIMENT)
 
 
-def _unfinished(identity: str) -> str | None:
-    finished = RunStatus.to_string(RunStatus.FINISHED)
-    return _search(f"tags.`{IDENTITY}` = '{identity}' and attributes.status != '{finished}'")
+def _remembered(memory: Path | None) -> str | None:
+    """The run that the file names, if the server knows it."""
+    if memory is None or not memory.exists():
+        return None
+    run_id: str = read_json(memory)["run_id"]
+    try:
+        MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return run_id
 
 
 def _search(condition: str) -> str | None:

@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ganflow.artifacts import Model
+import ganflow
+from ganflow.artifacts import Model, read_json, write_json
 from ganflow.config import Train
 from ganflow.errors import ArtifactError, Interrupted, TrainingError
-from ganflow.history import read_history
-from ganflow.training import conclude, train
+from ganflow.history import read_history, run_identity
+from ganflow.training import begin, conclude, train
 from ganflow.training.batches import order
 
 DATA = {"resolution": 28, "channels": 1, "name": "noise", "raw_md5": "0"}
@@ -24,10 +29,12 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (100, 1, 28, 28), dtype=np.uint8)
 
 
-def run(images, out, *, resume=False, stop=lambda: False, **changes):
-    train(images, DATA, Train(**{**SMALL, **changes}), Model(out), resume=resume, stop=stop)
-    conclude(Model(out))
-    return Model(out)
+def run(images, out, *, resume=False, concluded=True, stop=lambda: False, advance=lambda done, total: None, **changes):
+    settings, model = Train(**{**SMALL, **changes}), Model(out)
+    train(begin(DATA, settings, model, resume), images, DATA, settings, model, stop=stop, advance=advance)
+    if concluded:
+        conclude(model)
+    return model
 
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
@@ -80,7 +87,7 @@ def test_another_seed_gives_another_model(images, tmp_path):
 def test_a_stopped_run_goes_on_to_the_same_bits(images, tmp_path, pair, steps):
     networks = {"generator": pair[0], "discriminator": pair[1]}
     whole = run(images, tmp_path / "whole", **networks)
-    with pytest.raises(Interrupted, match=f"stopped after {steps * 16} images.*--resume"):
+    with pytest.raises(Interrupted, match=f"stopped after {steps * 16} images, all saved; `--resume`"):
         run(images, tmp_path / "cut", stop=StopAfter(steps), **networks)
     assert not Model(tmp_path / "cut").card.exists()
     assert_same(whole, run(images, tmp_path / "cut", resume=True, **networks))
@@ -91,29 +98,75 @@ def test_a_run_that_was_killed_after_a_checkpoint_goes_on_to_the_same_bits(image
     whole = run(images, tmp_path / "whole")
     with pytest.raises(Interrupted):
         run(images, tmp_path / "cut", stop=StopAfter(10))
-    with Model(tmp_path / "cut").history.open("a") as file:
+    without_outputs(Model(tmp_path / "cut"))
+    with Model(tmp_path / "cut").history_so_far.open("a") as file:
         file.write('{"images": 240, "loss_d": 9}\n{"images": 2')
     assert_same(whole, run(images, tmp_path / "cut", resume=True))
+
+
+def without_outputs(model: Model) -> None:
+    """What DVC does before it runs a step again."""
+    for path in (model.generator, model.card, model.history, model.curves):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(model.samples, ignore_errors=True)
 
 
 def test_a_finished_run_that_was_not_concluded_resumes_at_its_end(images, tmp_path):
     """The caller was killed after the training; nothing is trained again, and the outputs are the same."""
     whole = run(images, tmp_path / "whole")
-    settings, cut = Train(**SMALL), Model(tmp_path / "cut")
-    train(images, DATA, settings, cut)
-    cut.generator.unlink()
-    train(images, DATA, settings, cut, resume=True, advance=lambda done, total: pytest.fail("trains again"))
-    conclude(cut)
+    cut = run(images, tmp_path / "cut", concluded=False)
+    without_outputs(cut)
+    run(images, tmp_path / "cut", resume=True, advance=lambda done, total: pytest.fail("trains again"))
     assert_same(whole, cut)
 
 
 def test_a_concluded_run_starts_anew(images, tmp_path):
-    run(images, tmp_path / "m")
+    model = run(images, tmp_path / "m")
+    without_outputs(model)
     steps = []
-    train(
-        images, DATA, Train(**SMALL), Model(tmp_path / "m"), resume=True, advance=lambda done, total: steps.append(done)
-    )
+    run(images, tmp_path / "m", resume=True, advance=lambda done, total: steps.append(done))
     assert steps[0] == 16
+
+
+def test_a_model_without_its_checkpoints_is_still_ours(images, tmp_path):
+    """Checkpoints are no DVC output: after `dvc pull` there are none."""
+    model = run(images, tmp_path / "m")
+    shutil.rmtree(model.checkpoints)
+    run(images, tmp_path / "m")
+
+
+def test_unfinished_states_of_another_run_are_kept(images, tmp_path, capsys):
+    with pytest.raises(Interrupted):
+        run(images, tmp_path / "m", stop=StopAfter(10))
+    run(images, tmp_path / "m", resume=True, seed=1)
+    assert (tmp_path / "m" / "checkpoints.old" / "000000160.safetensors").exists()
+    assert "starting anew; the unfinished states of another run are kept in" in capsys.readouterr().err
+
+
+def test_states_of_other_code_are_never_resumed_from(images, tmp_path):
+    with pytest.raises(Interrupted):
+        run(images, tmp_path / "m", stop=StopAfter(10))
+    card = tmp_path / "m" / "checkpoints" / "000000160.json"
+    write_json(card, read_json(card) | {"identity": run_identity(Train(**SMALL).model_dump(mode="json"), {"other": 1})})
+    steps = []
+    run(images, tmp_path / "m", resume=True, advance=lambda done, total: steps.append(done))
+    assert steps[0] == 16
+
+
+def test_the_identity_is_of_parameters_data_and_code(tmp_path):
+    """The same sources elsewhere have the same identity; another line of a loss has another."""
+    package = Path(ganflow.__file__).parent
+    command = "from ganflow.history import run_identity; print(run_identity({}, {}))"
+    found = []
+    for change in ("", "# changed"):
+        copy = tmp_path / f"copy{len(found)}"
+        shutil.copytree(package, copy / "ganflow")
+        with (copy / "ganflow" / "losses.py").open("a") as file:
+            file.write(change)
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        found.append(subprocess.check_output([sys.executable, "-c", command], env=environment, text=True).strip())
+    assert found[0] == run_identity({}, {})
+    assert found[1] != found[0]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(images, tmp_path):

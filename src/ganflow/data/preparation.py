@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganflow.artifacts import Prepared, content_address, file_hash, new_folder, write_json
+from ganflow.artifacts import Prepared, content_address, file_hash, new_folder
 from ganflow.config import Data
 from ganflow.data.decode import decode, decode_array
 from ganflow.data.plan import Plan, check_splits, make_plan
@@ -45,8 +45,7 @@ def prepare(raw: Path, out: Path, settings: Data, advance: Callable[[int, int], 
             "rejected": [asdict(rejection) for rejection in rejected],
             "rejected_count": len(rejected),
         }
-        write_json(folder.card, card)
-    return card
+        return folder.write_card(card)
 
 
 def _write_images(

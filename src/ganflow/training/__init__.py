@@ -1,5 +1,5 @@
 """Adversarial training."""
 
-from ganflow.training.loop import Log, NoLog, conclude, train
+from ganflow.training.loop import Log, NoLog, begin, conclude, train
 
-__all__ = ["Log", "NoLog", "conclude", "train"]
+__all__ = ["Log", "NoLog", "begin", "conclude", "train"]

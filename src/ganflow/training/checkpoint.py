@@ -17,27 +17,29 @@ KEEP = 2
 FINAL = "final.safetensors"
 
 
-def save(folder: Path, state: State, identity: str) -> Path:
+def save(folder: Path, state: State) -> Path:
     """Write the state, then its card; then remove all but the last KEEP. Returns the tensors' path."""
     path = folder / f"{state.images:09d}.safetensors"
     with atomic(path) as partial:
         save_file(state.tensors(), partial)
-    write_json(path.with_suffix(".json"), {"images": state.images, "sha256": file_hash(path), "identity": identity})
+    write_json(
+        path.with_suffix(".json"), {"images": state.images, "sha256": file_hash(path), "identity": state.identity}
+    )
     for old in _cards(folder)[:-KEEP]:
         remove(old)
     return path
 
 
-def resume(folder: Path, state: State, identity: str) -> bool:
+def resume(folder: Path, state: State) -> bool:
     """Load the newest undamaged checkpoint of this very run into `state`; False when there is none."""
     for card in reversed(_cards(folder)):
         try:
             values = read_json(card)
             tensors = card.with_suffix(".safetensors")
-            if values["identity"] == identity and file_hash(tensors) == values["sha256"]:
+            if values["identity"] == state.identity and file_hash(tensors) == values["sha256"]:
                 state.load(load_file(tensors), values["images"])
                 return True
-        except (ArtifactError, OSError):
+        except (ArtifactError, OSError, KeyError):
             continue  # a checkpoint that was damaged from outside; the one before it will do
     return False
 
@@ -47,11 +49,6 @@ def conclude(folder: Path) -> None:
     newest = last(folder)
     if newest:
         newest.replace(folder / FINAL)
-    clear(folder)
-
-
-def clear(folder: Path) -> None:
-    """Remove every checkpoint that could be resumed from."""
     for card in _cards(folder):
         remove(card)
 

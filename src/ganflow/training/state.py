@@ -22,6 +22,8 @@ class State:
     average: nn.Module
     optimizer_g: torch.optim.Adam
     optimizer_d: torch.optim.Adam
+    identity: str
+    """What a checkpoint must share with the run: `history.run_identity`."""
     sums: Tensor
     """float64 (len(METRICS) + 1,): sums over steps, and the number of steps."""
     images: int = 0
@@ -66,7 +68,7 @@ def architecture(settings: Train, resolution: int, channels: int) -> dict[str, A
     }
 
 
-def new_state(settings: Train, resolution: int, channels: int, device: torch.device) -> State:
+def new_state(settings: Train, resolution: int, channels: int, device: torch.device, identity: str) -> State:
     """Players with their first weights, a function of the seed alone."""
     size = {"width": settings.width, "resolution": resolution, "channels": channels}
     with torch.random.fork_rng(devices=[]):
@@ -83,6 +85,7 @@ def new_state(settings: Train, resolution: int, channels: int, device: torch.dev
         average=average.to(device).eval().requires_grad_(False),
         optimizer_g=_adam(generator, settings),
         optimizer_d=_adam(discriminator, settings),
+        identity=identity,
         sums=torch.zeros(len(METRICS) + 1, dtype=torch.float64, device=device),
     )
 
