@@ -18,6 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): about three minutes, 6 GB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@rm -f $(VENV)/.installed*  # a shared environment holds one checkout, the last
 	@touch $(STAMP)
 
 demo: install ## the whole flow on Fashion-MNIST: pull, dvc repro, promote; ends with a table
@@ -25,7 +26,7 @@ demo: install ## the whole flow on Fashion-MNIST: pull, dvc repro, promote; ends
 	  "missing or damaged in the DVC remote; 'git checkout data/remote' restores the embedded one" >&2; exit 1; }
 	@dvc repro
 	@ganflow promote || test $$? -eq 3
-	@printf '\n%s\n' \
+	@printf '%s\n' "" \
 	  "report   run/evaluation/report.html" \
 	  "samples  run/evaluation/samples.png" \
 	  "MLflow   $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000"
@@ -49,7 +50,8 @@ fix: install ## format, sort imports, write the generated pages and compiled com
 	@python -m pipelines.compile
 
 image: ## build the container image
-	@docker build --file images/Dockerfile --tag ganflow:0.1.0 .
+	@tag=$$(PYTHONPATH=src $(PYTHON) -c 'import components; print(components.IMAGE)'); \
+	docker build --file images/Dockerfile --tag "$$tag" .
 
 clean: ## remove the environment, the run and the local registry
 	@rm -rf .venv run mlflow.db mlruns

@@ -17,11 +17,10 @@ ORDER = [
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 
 
-def imports(path: Path, top: bool = False) -> set[str]:
-    """Full names of everything that a file imports; with `top`, only what it imports when it is loaded."""
-    tree = ast.parse(path.read_text())
+def imports(path: Path) -> set[str]:
+    """Full names of everything that a file imports."""
     found: set[str] = set()
-    for node in tree.body if top else ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -50,6 +49,12 @@ def test_components_never_import_pipelines():
     assert files("components")
     for path in files("components"):
         assert "pipelines" not in {name.split(".")[0] for name in imports(path)}
+
+
+def test_no_import_is_relative():
+    for path in (*files("src/ganflow"), *files("components"), *files("pipelines")):
+        levels = [node.level for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert not any(levels), f"{path} has a relative import, which the law does not see"
 
 
 @pytest.mark.parametrize(

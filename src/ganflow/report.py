@@ -21,7 +21,7 @@ def write_report(scores: dict[str, Any], card: dict[str, Any], history: list[dic
     data = card["data"]
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>ganflow: {html.escape(data["name"])}</title><style>{STYLE}</style>
-<h1>{html.escape(data["name"])}: {card["architecture"]["name"]} generator</h1>
+<h1>{html.escape(data["name"])}: {html.escape(card["architecture"]["name"])} generator</h1>
 <p class="score">{score} = {scores[score]:.3f} ± {scores[f"{score}_se"]:.3f}</p>
 <p>{scores["protocol"]["generated_count"]:,} generated images against {scores["protocol"]["real_count"]:,} held-out
 real ones; after {card["images_seen"]:,} training images. Lower is better; ± is one standard error.</p>
@@ -46,18 +46,19 @@ def _table(values: dict[str, Any]) -> str:
 
 def _curves(history: list[dict[str, float]], names: tuple[str, ...], width: int = 800, height: int = 220) -> str:
     """Metrics over images seen, as inline SVG."""
-    top = max(record[name] for record in history for name in names) or 1.0
+    values = [record[name] for record in history for name in names]
+    bottom, top = min(0.0, *values), max(values)
+    scale = height / ((top - bottom) or 1.0)
     end = history[-1]["images"]
     lines = []
     for name, colour in zip(names, COLOURS, strict=False):
         points = " ".join(
-            f"{record['images'] / end * width:.1f},{height - max(record[name], 0) / top * height:.1f}"
-            for record in history
+            f"{record['images'] / end * width:.1f},{(top - record[name]) * scale:.1f}" for record in history
         )
         lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>')
     legend = ", ".join(f'<span style="color:{c}">{n}</span>' for n, c in zip(names, COLOURS, strict=False))
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{" and ".join(names)}">'
         f'<rect width="{width}" height="{height}" fill="#f6f6f6"/>{"".join(lines)}</svg>'
-        f"<p>{legend}: 0 to {top:.2f} over {end:,.0f} images</p>"
+        f"<p>{legend}: {bottom:.2f} to {top:.2f} over {end:,.0f} images</p>"
     )

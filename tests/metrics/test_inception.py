@@ -1,6 +1,7 @@
 """Inception against the wheel's own TorchScript program, torch-fidelity's network, and torchmetrics' printed value."""
 
 import importlib.metadata
+import pickle
 import warnings
 from pathlib import Path
 
@@ -9,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganflow.artifacts import file_hash
 from ganflow.config import Evaluate
 from ganflow.errors import ArtifactError
 from ganflow.metrics import Extractor, extract, fit_or_load, frechet_distance, load, moments, save
-from ganflow.metrics.inception import Inception, load_inception, resize
+from ganflow.metrics.inception import RELEASE_FILE, Inception, load_inception, release_tensors, resize
 
 
 @pytest.fixture(scope="module")
@@ -121,20 +121,35 @@ def test_saved_and_loaded(wheel: Path, tmp_path: Path) -> None:
     assert (loaded.name, loaded.sha256) == ("inception", made.sha256)
 
 
-def test_the_release_file_is_read_without_its_classes(
-    network: Inception, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The release itself is not on every machine: its layout stands in, and its hash for the release's.
-    monkeypatch.setattr("ganflow.metrics.inception.RELEASE_SHA256_PREFIX", file_hash(weights)[:8])
-    state = load_inception(weights).state_dict()
+def test_the_release_file_is_read_without_its_classes(network: Inception, weights: Path) -> None:
+    # The release itself is not on every machine: its layout stands in.
+    found = Inception()
+    found.load_state_dict(release_tensors(weights), assign=True)
+    state = found.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
 
 
-def test_an_unknown_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-    torch.save({}, path)
+def test_a_file_of_the_release_s_layout_and_name_is_refused_by_its_hash(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / RELEASE_FILE
+    path.symlink_to(weights)
     with pytest.raises(ArtifactError, match="not a known file of the FID Inception weights"):
         load_inception(path)
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_an_unknown_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path, mark = tmp_path / RELEASE_FILE, tmp_path / "mark"
+    path.write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(ArtifactError, match="not a known file of the FID Inception weights"):
+        load_inception(path)
+    assert not mark.exists()
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

