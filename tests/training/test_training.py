@@ -204,11 +204,11 @@ def test_the_output_folder_of_somebody_else_is_left_alone(images, tmp_path):
 
 
 def test_the_average_is_what_is_kept_and_follows_its_half_life(images, tmp_path):
-    """With a half-life of one batch, average_n = (average_{n-1} + weights_n) / 2: two steps by hand."""
-    one = weights(run(images, tmp_path / "one", total_images=16, ema_half_life_images=16))
-    two = weights(run(images, tmp_path / "two", total_images=32, ema_half_life_images=16))
+    """With a half-life of two batches a step keeps 1/sqrt(2) of the average: two steps by hand."""
+    one = weights(run(images, tmp_path / "one", total_images=16, ema_half_life_images=32))
+    two = weights(run(images, tmp_path / "two", total_images=32, ema_half_life_images=32))
     key = "project.weight"
-    expected = (one[f"average.{key}"] + two[f"generator.{key}"]) / 2
+    expected = one[f"average.{key}"] * 0.5**0.5 + two[f"generator.{key}"] * (1 - 0.5**0.5)
     assert torch.allclose(two[f"average.{key}"], expected, atol=1e-7)
     assert torch.equal(load_file(tmp_path / "two" / "generator.safetensors")[key], two[f"average.{key}"])
 
