@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: install ## the whole flow on Fashion-MNIST: pull, dvc repro, promote; ends with a table
-	@dvc pull --quiet data/fashion-mnist.dvc || { echo "the data could not be fetched: an object named above is" \
+	@dvc pull data/fashion-mnist.dvc || { echo "the data could not be fetched: an object named above is" \
 	  "missing or damaged in the DVC remote; 'git checkout data/remote' restores the embedded one" >&2; exit 1; }
 	@dvc repro
 	@ganflow promote || test $$? -eq 3

