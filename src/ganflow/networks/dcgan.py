@@ -8,11 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-
-def stages(resolution: int) -> tuple[int, int]:
-    """(side of the smallest feature map, number of doublings to the image)."""
-    smallest = 7 if resolution == 28 else 4
-    return smallest, (resolution // smallest).bit_length() - 1
+from ganflow.networks.discriminator import Discriminator
+from ganflow.networks.stages import stages
 
 
 def initialise(module: nn.Module) -> None:
@@ -28,6 +25,9 @@ def initialise(module: nn.Module) -> None:
 
 class Generator(nn.Module):
     """z to the smallest feature map, then doubled to the image; batch norm and ReLU between, tanh at the end."""
+
+    per_sample = False
+    stochastic = False
 
     def __init__(self, *, latent_dim: int, width: int, resolution: int, channels: int) -> None:
         super().__init__()
@@ -47,24 +47,23 @@ class Generator(nn.Module):
         return images
 
 
-class Discriminator(nn.Module):
-    """The image halved to the smallest feature map, then one logit; LeakyReLU(0.2), batch norm but at the first."""
+def discriminator(*, width: int, resolution: int, channels: int, classes: int, norm: str) -> Discriminator:
+    """The image halved to the smallest feature map, then one logit; LeakyReLU(0.2), batch norm but at the first.
 
-    def __init__(self, *, width: int, resolution: int, channels: int) -> None:
-        super().__init__()
-        side, halvings = stages(resolution)
-        wide = [width << i for i in range(halvings)]
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        for inputs, outputs in pairwise(wide):
-            convolution = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
-            layers += [convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide[-1] * side**2, 1))
-        initialise(self)
+    Any norm but "own" leaves batch norm out, and gives the convolutions the biases that it had in their place.
+    """
+    side, halvings = stages(resolution)
+    wide = [width << i for i in range(halvings)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    for inputs, outputs in pairwise(wide):
+        layers += [*_down(inputs, outputs, batch_norm=norm == "own"), nn.LeakyReLU(0.2)]
+    trunk = nn.Sequential(*layers, nn.Flatten())
+    return Discriminator(trunk, wide[-1] * side**2, classes=classes, norm=norm, initialise=initialise)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, R, R) to logits (N,)."""
-        logits: Tensor = self.layers(images).squeeze(1)
-        return logits
+
+def _down(inputs: int, outputs: int, batch_norm: bool) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not batch_norm)
+    return [convolution, nn.BatchNorm2d(outputs)] if batch_norm else [convolution]
 
 
 def _up(inputs: int, outputs: int, bias: bool) -> nn.ConvTranspose2d:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganflow.errors import ConfigError
+from ganflow.networks.discriminator import Discriminator
 
 
 def initialise(module: nn.Module) -> None:
@@ -32,6 +33,9 @@ def require_mnist_size(resolution: int, channels: int) -> None:
 class Generator(nn.Module):
     """Dense 7x7x256, transposed 5x5 convolutions to 128 (stride 1), 64 (stride 2) and 1 channel (stride 2), tanh."""
 
+    per_sample = False
+    stochastic = False
+
     def __init__(self, *, latent_dim: int, width: int, resolution: int, channels: int) -> None:
         super().__init__()
         require_mnist_size(resolution, channels)
@@ -53,23 +57,24 @@ class Generator(nn.Module):
         return images
 
 
-class Discriminator(nn.Module):
-    """5x5 stride-2 convolutions to 64 and 128 channels, LeakyReLU 0.3 and dropout 0.3 after each, one logit."""
+class Trunk(nn.Module):
+    """5x5 stride-2 convolutions to 64 and 128 channels, LeakyReLU 0.3 and dropout 0.3 after each."""
 
-    def __init__(self, *, width: int, resolution: int, channels: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        require_mnist_size(resolution, channels)
         self.down1 = nn.Conv2d(1, 64, 5, stride=2)
         self.down2 = nn.Conv2d(64, 128, 5, stride=2)
-        self.logit = nn.Linear(7 * 7 * 128, 1)
-        initialise(self)
+        self.after = nn.Sequential(nn.LeakyReLU(0.3), nn.Dropout(0.3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 1, 28, 28) to logits (N,)."""
-        h = self._after(self.down1(F.pad(images, (1, 2, 1, 2))))
-        h = self._after(self.down2(F.pad(h, (1, 2, 1, 2))))
-        logits: Tensor = self.logit(h.flatten(1)).squeeze(1)
-        return logits
+        """Images (N, 1, 28, 28) to features (N, 6272)."""
+        h = self.after(self.down1(F.pad(images, (1, 2, 1, 2))))
+        h = self.after(self.down2(F.pad(h, (1, 2, 1, 2))))
+        features: Tensor = h.flatten(1)
+        return features
 
-    def _after(self, h: Tensor) -> Tensor:
-        return F.dropout(F.leaky_relu(h, 0.3), 0.3, self.training)
+
+def discriminator(*, width: int, resolution: int, channels: int, classes: int, norm: str) -> Discriminator:
+    """The tutorial's discriminator. Raises ConfigError for another size than its own."""
+    require_mnist_size(resolution, channels)
+    return Discriminator(Trunk(), 7 * 7 * 128, classes=classes, norm=norm, initialise=initialise)
