@@ -30,7 +30,7 @@ def build(image: str = IMAGE) -> Any:
         """
         prepared = prepare_step(raw=raw, data=data)
         reference = reference_step(prepared=prepared.output, evaluate=evaluate)
-        model = train_step(prepared=prepared.output, train=train)
+        model = train_step(prepared=prepared.output, reference=reference.output, train=train)
         scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
         registered = register_step(model=model.output, evaluation=scored.output, register=register)
         promoted = promote_step(registration=registered.output, promote=promote)

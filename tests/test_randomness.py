@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganflow.randomness import Stream, normal, permutation, philox, words
+from ganflow.randomness import Stream, normal, permutation, philox, uniform, words
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,10 @@ def test_philox_gives_the_known_answers_of_random123(counter, key, expected):
 
 
 def test_numbers_depend_on_the_index_alone():
-    whole = normal(3, Stream.LATENTS_D, torch.arange(100), 10)
-    assert torch.equal(whole[40:60], normal(3, Stream.LATENTS_D, torch.arange(40, 60), 10))
-    assert torch.equal(whole[[7, 3]], normal(3, Stream.LATENTS_D, torch.tensor([7, 3]), 10))
-    assert torch.equal(whole[:, :5], normal(3, Stream.LATENTS_D, torch.arange(100), 5))
+    whole = normal(3, Stream.LATENTS, torch.arange(100), 10)
+    assert torch.equal(whole[40:60], normal(3, Stream.LATENTS, torch.arange(40, 60), 10))
+    assert torch.equal(whole[[7, 3]], normal(3, Stream.LATENTS, torch.tensor([7, 3]), 10))
+    assert torch.equal(whole[:, :5], normal(3, Stream.LATENTS, torch.arange(100), 5))
 
 
 def test_streams_seeds_and_epochs_share_no_numbers():
@@ -50,3 +50,14 @@ def test_permutation_holds_every_index_once_and_changes_with_the_epoch():
     assert sorted(first.tolist()) == list(range(1000))
     assert not torch.equal(first, second)
     assert abs(np.corrcoef(first, np.arange(1000))[0, 1]) < 0.1
+
+
+def test_uniform_numbers_are_uniform_and_below_one():
+    numbers = uniform(0, Stream.AUGMENT, torch.arange(20_000), 5)
+    assert numbers.shape == (20_000, 5)
+    assert numbers.dtype == torch.float32
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    histogram = torch.histc(numbers, 10, 0, 1) / numbers.numel()
+    assert torch.allclose(histogram, torch.full((10,), 0.1), atol=0.005)
+    assert torch.equal(numbers[7:9], uniform(0, Stream.AUGMENT, torch.arange(7, 9), 5))

@@ -6,11 +6,14 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def train(prepared: dsl.Input[dsl.Dataset], train: str, model: dsl.Output[dsl.Model]) -> None:
+def train(
+    prepared: dsl.Input[dsl.Dataset], reference: dsl.Input[dsl.Artifact], train: str, model: dsl.Output[dsl.Model]
+) -> None:
     """Train the generator against the discriminator under one MLflow run, going on from a checkpoint if there is one.
 
     Args:
         prepared: What the step prepare wrote.
+        reference: What the step reference wrote; the state with the lowest online FID against it is kept.
         train: The section `train` of params.yaml, as JSON.
 
     Returns:
@@ -18,4 +21,4 @@ def train(prepared: dsl.Input[dsl.Dataset], train: str, model: dsl.Output[dsl.Mo
     """
     from ganflow import steps
 
-    steps.train(prepared.path, model.path, train, resume=True)
+    steps.train(prepared.path, reference.path, model.path, train, resume=True)

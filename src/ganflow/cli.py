@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = add_verb(verbs, "train", "adversarial training", run_train)
     train.add_argument("prepared", metavar="PREPARED")
     train.add_argument("out", metavar="OUT")
+    train.add_argument("--reference", metavar="REFERENCE", help="keep the best state by an online FID against it")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run, if any")
 
     evaluate = add_verb(verbs, "evaluate", "score a model against the reference", run_evaluate)
@@ -132,7 +133,8 @@ def run_train(arguments: Arguments) -> None:
     """`ganflow train`."""
     from ganflow import steps
 
-    steps.train(arguments.prepared, arguments.out, section(arguments, "train"), resume=arguments.resume)
+    settings = section(arguments, "train")
+    steps.train(arguments.prepared, arguments.reference, arguments.out, settings, resume=arguments.resume)
 
 
 def run_evaluate(arguments: Arguments) -> None:

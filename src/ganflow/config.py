@@ -17,6 +17,7 @@ from ganflow.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
 
 
@@ -59,30 +60,68 @@ class Data(Section):
 class Train(Section):
     """The adversarial training. Every duration is in images shown to the discriminator, never in steps."""
 
-    generator: Literal["dcgan", "mlp", "tf2_tutorial"] = "dcgan"
-    """`dcgan` (Radford et al. 2016), `mlp` (Goodfellow et al. 2014), or the TensorFlow 2 tutorial's."""
-    discriminator: Literal["dcgan", "cnn", "tf2_tutorial"] = "dcgan"
-    """`dcgan`, `cnn` (two convolutions, no normalisation), or the TensorFlow 2 tutorial's."""
+    generator: Literal["dcgan", "mlp", "cnn", "recurrent", "r3gan", "tf2_tutorial"] = "dcgan"
+    """The family of G; docs/training.md tells them apart."""
+    discriminator: Literal["dcgan", "mlp", "cnn", "recurrent", "r3gan", "tf2_tutorial"] = "dcgan"
+    """The family of D."""
+    discriminator_norm: Literal["own", "spectral", "none"] = "own"
+    """`own`: batch norm in dcgan, none elsewhere; `spectral` (Miyato et al. 2018) or `none` in its place."""
+    conditional: bool = False
+    """Draw by class: an embedding in G, a projection in D (Miyato and Koyama 2018); the data needs labels."""
     latent_dim: Positive = 64
     """Length of the noise vector z."""
     width: Positive = 32
     """Channels of the layer nearest the image; the tutorial's pair has its own, fixed."""
-    generator_loss: Literal["non_saturating", "minimax"] = "non_saturating"
-    """`minimax` is the zero-sum game itself; `non_saturating` has a gradient where D is sure."""
+    loss: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] = (
+        "non_saturating"
+    )
+    """The game: zero-sum itself, with a gradient for G where D is sure, and on; docs/training.md has the formulas."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """One-sided: real images get the target 1 - label_smoothing (Salimans et al. 2016)."""
+    """One-sided: real images get the target 1 - label_smoothing (Salimans et al. 2016); of the two BCE losses."""
+    feature_matching: NonNegative = 0.0
+    """Weight in G's loss of the squared distance between D's mean features of real and drawn images."""
+    gradient_penalty: Literal["none", "wgan_gp", "dragan"] = "none"
+    """(|D's slope| - 1)^2 between real and drawn images (Gulrajani et al. 2017) or around real ones (Kodali et al.)."""
+    gradient_penalty_weight: Annotated[float, Field(gt=0)] = 10.0
+    """Weight of that penalty in D's loss."""
+    r1_gamma: NonNegative = 0.0
+    """gamma/2 |D's slope|^2 at real images (Mescheder et al. 2018); 0 is off."""
+    r2_gamma: NonNegative = 0.0
+    """gamma/2 |D's slope|^2 at drawn images; R3GAN has both."""
+    penalty_every: Positive = 1
+    """Penalties in every n-th update of D only, and n times as heavy: the same on average, and cheaper."""
+    augment: list[Literal["color", "translation", "cutout"]] = []
+    """What D's images go through, real and drawn (DiffAugment, Zhao et al. 2020); [] is off."""
+    augment_target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Augment only as often as keeps the mean sign of D(real) here (Karras et al. 2020: 0.6); null: always."""
+    augment_adaptation_images: Positive = 500_000
+    """In so many images the probability of augmenting can go from 0 to 1."""
+    solver: Literal["alternating", "simultaneous", "extragradient", "optimistic"] = "alternating"
+    """How the players move: in turns, at once, looking ahead (Gidel et al. 2019), with memory (Daskalakis et al.)."""
+    discriminator_steps: Positive = 1
+    """Updates of D, each on images of its own, before one of G; of the alternating solver."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Of Adam, for both players."""
+    discriminator_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Another one for D (Heusel et al. 2017); null is the same."""
     beta1: Fraction = 0.5
     """Adam's memory of gradients."""
     beta2: Fraction = 0.999
     """Adam's memory of squared gradients."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator of Adam."""
+    anneal_images: Positive | None = None
+    """The three below are reached after so many images, by a half cosine; null: nothing changes."""
+    final_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Where G's learning rate ends, and D's in proportion; null: it stays."""
+    final_beta2: Fraction | None = None
+    """Where beta2 ends; null: it stays."""
+    final_gamma: NonNegative | None = None
+    """Where the larger of r1_gamma and r2_gamma ends, and the other in proportion; null: they stay."""
     batch_size: Annotated[int, Field(ge=2)] = 64
-    """Real images, and as many generated ones, a step."""
+    """Real images, and as many generated ones, in an update of D; over all processes."""
     total_images: Positive = 350_000
-    """Real images shown to the discriminator, rounded up to whole batches."""
+    """Real images shown to the discriminator, rounded up to whole steps."""
     ema_half_life_images: Positive = 10_000
     """The averaged generator forgets half of an image's influence after this many more."""
     log_every_images: Positive = 5_000
@@ -90,17 +129,105 @@ class Train(Section):
     sample_every_images: Positive = 100_000
     """Between two grids of samples."""
     checkpoint_every_images: Positive = 50_000
-    """Between two states that an interrupted run can go on from."""
+    """Between two states that an interrupted run can go on from; each is scored by the online FID."""
+    online_fid_images: Annotated[int, Field(ge=0)] = 2_000
+    """Images of the online FID by which the best state is kept, where a reference is given; 0: the last is kept."""
+    equilibrium_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of each player's best response when the duality gap is measured, at every checkpoint; 0: never."""
+    alarm: Literal["warn", "stop", "back"] = "warn"
+    """On collapse, saturation or divergence: say so; end as failed; or go back to the best state, half as fast."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks on a GPU; weights, penalties and statistics stay in float32."""
+    compile: bool = False
+    """Compile both players' losses with torch.compile."""
+    cuda_graphs: bool = False
+    """Capture the whole step as a CUDA graph: for small networks, whose kernels are shorter than their launch."""
     seed: Seed = 0
     """Of first weights, data order and latents."""
 
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that a step takes: an update of G, and D's updates with it."""
+        return 2 if self.solver == "extragradient" else self.discriminator_steps
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that a step takes."""
+        return self.batches_per_step * self.batch_size
+
+    @property
+    def penalised(self) -> bool:
+        """Whether D's slope is penalised anywhere."""
+        return self.gradient_penalty != "none" or max(self.r1_gamma, self.r2_gamma) > 0
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether D's logit of an image depends on the others in its batch."""
+        return self.discriminator == "dcgan" and self.discriminator_norm == "own"
+
     @model_validator(mode="after")
-    def _one_batch_at_least(self) -> "Train":
-        if self.total_images < self.batch_size:
-            raise ValueError(
-                f"total_images is {self.total_images}, less than one batch; raise it to {self.batch_size} or more"
-            )
+    def _makes_sense(self) -> "Train":
+        for wrong, sentence in self._nonsense():
+            if wrong:
+                raise ValueError(sentence)
         return self
+
+    def _nonsense(self) -> list[tuple[bool, str]]:
+        """Combinations that are no game, or do nothing, each with its sentence."""
+        bce = self.loss in ("minimax", "non_saturating")
+        finals = (self.final_learning_rate, self.final_beta2, self.final_gamma)
+        anneals = any(final is not None for final in finals)
+        return [
+            (
+                self.total_images < self.images_per_step,
+                f"total_images is {self.total_images}, less than one step; raise it to {self.images_per_step} or more",
+            ),
+            (
+                self.label_smoothing > 0 and not bce,
+                f"label_smoothing is of minimax and non_saturating, and the loss is {self.loss}; set label_smoothing=0",
+            ),
+            (
+                self.loss == "wasserstein" and not self.penalised and self.discriminator_norm != "spectral",
+                "the loss wasserstein needs a bounded slope of D; set gradient_penalty=wgan_gp, or "
+                "discriminator_norm=spectral",
+            ),
+            (
+                self.penalised and self.batch_statistics,
+                "a penalty on D's slope at each image is undefined under batch norm, where the logit depends on the "
+                "whole batch; set discriminator_norm=none or spectral",
+            ),
+            (
+                self.penalty_every > 1 and not self.penalised,
+                f"penalty_every is {self.penalty_every}, and there is no penalty; set r1_gamma, or penalty_every=1",
+            ),
+            (
+                self.discriminator_steps > 1 and self.solver != "alternating",
+                f"discriminator_steps is {self.discriminator_steps}, and the solver {self.solver} moves both players "
+                "at once; set discriminator_steps=1, or solver=alternating",
+            ),
+            (
+                self.augment_target is not None and not self.augment,
+                "augment_target is set, and there is nothing to augment with; set augment, or augment_target=null",
+            ),
+            (
+                anneals != (self.anneal_images is not None),
+                "anneal_images and at least one of final_learning_rate, final_beta2 and final_gamma go together; set "
+                "both, or none",
+            ),
+            (
+                self.final_gamma is not None and max(self.r1_gamma, self.r2_gamma) == 0,
+                "final_gamma is set, and there is no r1_gamma or r2_gamma to go there; set one",
+            ),
+            (
+                self.cuda_graphs and self.final_beta2 is not None,
+                "a captured step repeats its beta2; set cuda_graphs=false, or final_beta2=null",
+            ),
+            (
+                self.cuda_graphs and "tf2_tutorial" in (self.discriminator, self.generator),
+                "the dropout of tf2_tutorial draws new numbers each step, which a captured step cannot; set "
+                "cuda_graphs=false",
+            ),
+        ]
 
 
 class Evaluate(Section):

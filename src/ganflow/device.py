@@ -1,7 +1,9 @@
 """Where tensors are computed, and how exactly."""
 
+import os
+import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -16,3 +18,22 @@ def exact() -> Iterator[None]:
     """Convolutions that repeat to the bit, in true float32: cuDNN's TensorFloat-32 keeps 10 bits of the mantissa."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
+
+
+def exact_algorithms() -> None:
+    """Have torch choose algorithms that repeat to the bit, for the rest of the process, and true float32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only with a fixed work space
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def readings(device: torch.device) -> dict[str, float]:
+    """The process's peak memory, and the GPU's memory, use and power where the device tells: GiB, per cent, watts."""
+    values = {"host_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    if device.type != "cuda":
+        return values
+    values["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    with suppress(ModuleNotFoundError, RuntimeError):  # without nvidia-ml-py, or where the driver does not tell
+        values |= {"gpu_use_percent": torch.cuda.utilization(device), "gpu_watts": torch.cuda.power_draw(device) / 1e3}
+    return values

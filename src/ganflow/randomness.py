@@ -21,13 +21,16 @@ class Stream(IntEnum):
     """What the numbers are for; two streams share no number."""
 
     ORDER = 0
-    LATENTS_D = 1
-    LATENTS_G = 2
+    LATENTS = 1
     SAMPLES = 3
     INITIAL_WEIGHTS = 4
     LAYERS = 5
     EXTRACTOR = 6
     HELD_OUT = 7
+    AUGMENT = 8
+    PENALTY = 9
+    ONLINE = 10
+    CLASSES = 11
 
 
 def philox(
@@ -64,6 +67,12 @@ def normal(seed: int, stream: Stream, index: Tensor, size: int) -> Tensor:
     angle = bits[:, 1::2] * (2 * math.pi * 2**-32)
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=2)
     return pairs.flatten(1)[:, :size].to(torch.float32)
+
+
+def uniform(seed: int, stream: Stream, index: Tensor, size: int) -> Tensor:
+    """Uniform float32 (len(index), size) in [0, 1), on a grid of 2^-24."""
+    bits = words(seed, stream, index, math.ceil(size / 4))[:, :size]
+    return (bits >> 8).to(torch.float32) * 2**-24
 
 
 def permutation(seed: int, stream: Stream, n: int, epoch: int = 0) -> Tensor:

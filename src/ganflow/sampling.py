@@ -16,6 +16,7 @@ from ganflow import randomness
 from ganflow.artifacts import Model, check_hash
 from ganflow.images import Images
 from ganflow.networks import build_generator
+from ganflow.networks.conditional import ConditionalGenerator
 
 CHUNK = 64
 
@@ -38,13 +39,22 @@ def sample(generator: nn.Module, latent_dim: int, seed: int, count: int) -> Iter
     for first in range(0, count, CHUNK):
         index = torch.arange(first, first + CHUNK, device=device)
         latents = randomness.normal(seed, randomness.Stream.SAMPLES, index, latent_dim)
-        yield render(generator, latents)[: count - first].cpu()
+        yield render(generator, latents, draw_labels(generator, seed, index))[: count - first].cpu()
+
+
+def draw_labels(generator: nn.Module, seed: int, index: Tensor) -> Tensor | None:
+    """Classes int64 (n,), as frequent as in the training images; None for a generator that knows no classes."""
+    if not isinstance(generator, ConditionalGenerator):
+        return None
+    uniforms = randomness.uniform(seed, randomness.Stream.CLASSES, index, 1).squeeze(1)
+    classes = torch.searchsorted(generator.frequencies.cumsum(0), uniforms, right=True)
+    return classes.clamp(max=len(generator.frequencies) - 1)  # the sum of the frequencies is rounded
 
 
 @torch.no_grad()
-def render(generator: nn.Module, latents: Tensor) -> Tensor:
+def render(generator: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
     """Latents (n, latent_dim) to uint8 images (n, C, R, R): [-1, 1] to 0..255, rounded."""
-    images: Tensor = generator(latents)
+    images: Tensor = generator(latents) if labels is None else generator(latents, labels)
     return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 

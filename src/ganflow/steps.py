@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ganflow import config
 from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json
@@ -15,6 +16,9 @@ from ganflow.config import parse
 from ganflow.errors import ArtifactError, ConfigError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
+
+if TYPE_CHECKING:
+    from ganflow.training import Sets
 
 SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "raw_md5", "images_md5", "labels_md5")
 """What a model remembers of its data."""
@@ -38,27 +42,47 @@ def reference(prepared: str, out: str, evaluate: str) -> None:
     make_reference(Prepared(Path(prepared)), Path(out), parse(config.Evaluate, evaluate, "evaluate"))
 
 
-def train(prepared: str, out: str, train: str, resume: bool = False) -> None:
-    """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted."""
-    from ganflow.images import open_prepared
+def train(prepared: str, reference: str | None, out: str, train: str, resume: bool = False) -> None:
+    """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted.
+
+    The best state by the online FID against `reference` is kept; with None the last one is. Under torchrun the
+    leading process alone logs and writes.
+    """
     from ganflow.lineage import git_state, provenance
+    from ganflow.parallel import world
     from ganflow.tracking import training_run
-    from ganflow.training import begin, conclude
+    from ganflow.training import Judge, begin, conclude
     from ganflow.training import train as run_training
 
     settings, model = parse(config.Train, train, "train"), Model(Path(out))
-    images, _, card = open_prepared(Prepared(Path(prepared)))
-    data = {key: card[key] for key in SUMMARY}
-    state = begin(data, settings, model, resume)
-    with (
-        training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
-        progress("train") as advance,
-        stop_signals() as stop,
-    ):
-        made = run_training(state, images[: card["train"]], data, settings, model, log=run, advance=advance, stop=stop)
-        write_json(model.provenance, provenance(made["generator_sha256"]))
-        run.finished(model)
-    conclude(model)
+    sets, data = _sets(Prepared(Path(prepared)))
+    with world() as peers, stop_signals() as stop:
+        state = begin(data, sets, settings, model, resume, peers)
+        if not peers.leads:
+            run_training(state, sets, data, settings, model, world=peers, stop=stop)
+            return
+        judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
+        with (
+            training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
+            progress("train") as advance,
+        ):
+            made = run_training(
+                state, sets, data, settings, model, world=peers, judge=judge, log=run, advance=advance, stop=stop
+            )
+            write_json(model.provenance, provenance(made["generator_sha256"]))
+            run.finished(model)
+        conclude(model)
+
+
+def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:
+    """The two splits, and what a model remembers of them."""
+    from ganflow.images import open_prepared
+    from ganflow.training import Sets
+
+    images, labels, card = open_prepared(prepared)
+    split = card["train"]
+    halves = (labels[:split], labels[split:]) if labels is not None else (None, None)
+    return Sets(images[:split], halves[0], images[split:], halves[1]), {key: card[key] for key in SUMMARY}
 
 
 def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object]:

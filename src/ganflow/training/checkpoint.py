@@ -1,13 +1,14 @@
-"""Training states on disk: atomic, checked by hash, the last two kept.
+"""Training states on disk: atomic, checked by hash; the last two are kept, and the best.
 
 `NNNNNNNNN.safetensors` holds the tensors of the state after N images; `NNNNNNNNN.json`, written after it, makes it
-valid: the file's sha256 and the identity of the run (data and parameters) that it belongs to.
+valid: the file's sha256, the identity of the run (data and parameters) that it belongs to, and its online FID.
 """
 
 import re
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ganflow.artifacts import atomic, file_hash, read_json, write_json
 from ganflow.errors import ArtifactError
@@ -17,31 +18,49 @@ KEEP = 2
 FINAL = "final.safetensors"
 
 
-def save(folder: Path, state: State) -> Path:
-    """Write the state, then its card; then remove all but the last KEEP. Returns the tensors' path."""
+def save(folder: Path, state: State, score: float | None) -> Path:
+    """Write the state, then its card; then remove all but the last KEEP and the best. Returns the tensors' path.
+
+    `score` is its online FID, None where it was not measured. A disk that is full leaves the states before it whole.
+    """
     path = folder / f"{state.images:09d}.safetensors"
     with atomic(path) as partial:
         save_file(state.tensors(), partial)
-    write_json(
-        path.with_suffix(".json"), {"images": state.images, "sha256": file_hash(path), "identity": state.identity}
-    )
+    card = {"images": state.images, "sha256": file_hash(path), "identity": state.identity, "score": score}
+    write_json(path.with_suffix(".json"), card)
+    leader = best(folder)
     for old in _cards(folder)[:-KEEP]:
-        remove(old)
+        if leader is None or old != leader.with_suffix(".json"):
+            remove(old)
     return path
 
 
 def resume(folder: Path, state: State) -> bool:
-    """Load the newest undamaged checkpoint of this very run into `state`; False when there is none."""
-    for card in reversed(_cards(folder)):
-        try:
-            values = read_json(card)
-            tensors = card.with_suffix(".safetensors")
-            if values["identity"] == state.identity and file_hash(tensors) == values["sha256"]:
-                state.load(load_file(tensors), values["images"])
-                return True
-        except (ArtifactError, OSError, KeyError):
-            continue  # a checkpoint that was damaged from outside; the one before it will do
-    return False
+    """Load the newest undamaged checkpoint of this very run into `state`, and remove the others that are not whole.
+
+    False, and nothing is touched, when there is none.
+    """
+    whole = [card for card in _cards(folder) if _read(card, state.identity) is not None]
+    if not whole:
+        return False
+    state.load(load(whole[-1].with_suffix(".safetensors")), int(whole[-1].stem))
+    for card in set(_cards(folder)) - set(whole):
+        remove(card)
+    return True
+
+
+def best(folder: Path) -> Path | None:
+    """The tensors of the state with the lowest online FID, the earliest of equals; None where none was measured."""
+    scored = [(values["score"], card) for card in _cards(folder) if (values := read_json(card))["score"] is not None]
+    return min(scored)[1].with_suffix(".safetensors") if scored else None
+
+
+def load(tensors: Path) -> dict[str, Tensor]:
+    """A state's tensors. Raises ArtifactError when they are not those that its card names."""
+    card = read_json(tensors.with_suffix(".json"))
+    if file_hash(tensors) != card["sha256"]:
+        raise ArtifactError(f"{tensors} is damaged: its sha256 is not the card's; remove it and its card")
+    return load_file(tensors)
 
 
 def conclude(folder: Path) -> None:
@@ -63,6 +82,14 @@ def remove(card: Path) -> None:
     """Remove a checkpoint, its card first."""
     card.unlink()
     card.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _read(card: Path, identity: str) -> dict[str, Tensor] | None:
+    """The tensors of a card, unless they are damaged or of another run."""
+    try:
+        return load(card.with_suffix(".safetensors")) if read_json(card)["identity"] == identity else None
+    except (ArtifactError, OSError, KeyError):
+        return None
 
 
 def _cards(folder: Path) -> list[Path]:

@@ -1,0 +1,1 @@
+"""One command, one table; peers run side by side in the same process."""
