@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix image clean
+.PHONY: help install demo test check fix benchmark image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -49,6 +49,10 @@ fix: install ## format, sort imports, write the generated pages and compiled com
 	@ruff format
 	@cog -I docs -r docs/parameters.md docs/commands.md
 	@python -m pipelines.compile
+
+benchmark: install ## the training engine against its peers, side by side: one table
+	@pip install --quiet --disable-pip-version-check --no-deps pytorch-ignite==0.5.5 torchgan==0.1.0
+	@python -W ignore -m benchmarks.training
 
 image: ## build the container image
 	@tag=$$(PYTHONPATH=src $(PYTHON) -c 'import components; print(components.IMAGE)'); \

@@ -15,6 +15,8 @@ MASK = 0xFFFFFFFF
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+CHUNK = 1 << 16
+"""Keys of a permutation made at a time."""
 
 
 class Stream(IntEnum):
@@ -76,9 +78,14 @@ def uniform(seed: int, stream: Stream, index: Tensor, size: int) -> Tensor:
 
 
 def permutation(seed: int, stream: Stream, n: int, epoch: int = 0) -> Tensor:
-    """A permutation of range(n), int64 (n,): the order of 62-bit random keys."""
-    bits = words(seed, stream, torch.arange(n), 1, epoch)
-    return torch.argsort(bits[:, 0] << 30 | bits[:, 1] >> 2, stable=True)
+    """A permutation of range(n), int64 (n,): the order of 62-bit random keys; 32 bytes of memory a number."""
+    keys = torch.cat([_keys(seed, stream, index, epoch) for index in torch.split(torch.arange(n), CHUNK)])
+    return torch.argsort(keys, stable=True)
+
+
+def _keys(seed: int, stream: Stream, index: Tensor, epoch: int) -> Tensor:
+    bits = words(seed, stream, index, 1, epoch)
+    return bits[:, 0] << 30 | bits[:, 1] >> 2
 
 
 def derived_seed(seed: int, stream: Stream, index: int = 0) -> int:

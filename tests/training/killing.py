@@ -70,9 +70,16 @@ def fork(task: Callable[[], None], processes: int, call: int | None = None, vict
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = [_child(task, processes, rank, port, call if rank == victim else None) for rank in range(processes)]
-    ended = [os.waitpid(pid, 0)[1] for pid in children]
-    return not any(ended)
+    children = {_child(task, processes, rank, port, call if rank == victim else None) for rank in range(processes)}
+    well = True
+    while children:
+        pid, status = os.waitpid(-1, 0)
+        children.remove(pid)
+        if status and well:  # torchrun, too, ends the others when one has died
+            well = False
+            for other in children:
+                os.kill(other, signal.SIGKILL)
+    return well
 
 
 def _child(task: Callable[[], None], processes: int, rank: int, port: int, call: int | None) -> int:

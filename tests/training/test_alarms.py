@@ -49,8 +49,9 @@ def test_each_signal_alarms_at_its_fourth_bad_record(key):
 
 
 def test_many_signals_alarm_in_the_order_of_their_table():
-    alarms = observed(Alarms(71, 0), [HEALTHY, ILL, ILL, ILL, dict(reversed(ILL.items()))])
-    assert [alarm.signal for alarm in alarms] == list(ILL)
+    healthy, ill = HEALTHY | {"fid_z": 1.0}, ILL | {"fid_z": 2.0}
+    alarms = observed(Alarms(71, 0), [healthy, ill, ill, ill, dict(reversed(ill.items()))])
+    assert [alarm.signal for alarm in alarms] == list(ill)
     assert len(ILL) == len(SIGNALS)
 
 

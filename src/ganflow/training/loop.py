@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from ganflow.artifacts import Model
@@ -68,19 +69,19 @@ def train(
     checkpoint that `stop` asks for.
     """
     world = world or World()
-    step, batches = make_step(state, settings, world), Batches(sets.train, sets.labels, settings, state.device, world)
+    step = make_step(state, settings, world)
     leader = Leader(state, sets, settings, out, judge, log or NoLog()) if world.leads else None
-    while state.images < settings.total_images:
-        before = state.images
-        step(batches.take(before))
-        due = Due(before, state.images, last=state.images >= settings.total_images)
-        advance(state.images, settings.total_images)
-        stopping = world.any(stop()) and not due.last
-        went_back = leader.after(due, stopping, batches) if leader else False
-        if world.any(went_back):
-            state.share(world)
-        if stopping:
-            raise Interrupted(f"stopped after {state.images:,} images, all saved; `--resume` goes on from there")
-    batches.close()
+    with closing(Batches(sets.train, sets.labels, settings, state.device, world)) as batches:
+        while state.images < settings.total_images:
+            before = state.images
+            step(batches.take(before))
+            due = Due(before, state.images, last=state.images >= settings.total_images)
+            advance(state.images, settings.total_images)
+            stopping = world.any(stop()) and not due.last
+            went_back = leader.after(due, stopping, batches) if leader else False
+            if world.any(went_back):
+                state.share(world)
+            if stopping:
+                raise Interrupted(f"stopped after {state.images:,} images, all saved; `--resume` goes on from there")
     card: dict[str, Any] = world.told(finish(state, data, settings, out) if world.leads else None)
     return card

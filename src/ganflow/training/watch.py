@@ -77,7 +77,7 @@ class Watch:
         self.equilibrium = LOSSES[settings.loss].equilibrium
         first = order(len(sets.train), settings.seed, 0, min(LOOKED_AT, len(sets.train)))
         real = pooled_pixels(sets.train[np.sort(first)])
-        self.real_rank, self.real_pair = effective_rank(real), nearest_pair(real)
+        self.real = {"effective_rank_ratio": effective_rank(real), "nearest_pair_ratio": nearest_pair(real)}
 
     def losses(self, state: State) -> dict[str, float]:
         """Means of what the steps since the last time measured; here the host waits for the device."""
@@ -96,10 +96,9 @@ class Watch:
     def diversity(self, state: State) -> dict[str, float]:
         """Effective rank and nearest pairs of what the average draws, as ratios to the real images'."""
         drawn = pooled_pixels(torch.cat(list(_drawn(state, self.settings, LOOKED_AT))).numpy())
-        return {
-            "effective_rank_ratio": effective_rank(drawn) / self.real_rank,
-            "nearest_pair_ratio": nearest_pair(drawn) / self.real_pair,
-        }
+        found = {"effective_rank_ratio": effective_rank(drawn), "nearest_pair_ratio": nearest_pair(drawn)}
+        # Real images that are all the same leave nothing to compare with.
+        return {name: value / self.real[name] for name, value in found.items() if self.real[name] > 0}
 
     def examine(self, state: State, batches: Batches) -> dict[str, float]:
         """The online FID where there is a reference, and the duality gap where it is asked for."""
