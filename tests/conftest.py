@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 TINY = {
     "data": {"limit": 512},
     "train": {"width": 8, "latent_dim": 16, "batch_size": 32, "total_images": 640, "log_every_images": 160,
-              "sample_every_images": 320, "checkpoint_every_images": 320},
+              "sample_every_images": 320, "checkpoint_every_images": 320, "online_fid_images": 128},
     "evaluate": {"count": 256, "classifier_epochs": 1},
     "register": {"name": "tiny"},
 }  # fmt: skip

@@ -78,7 +78,7 @@ def test_nearest_pair_falls_when_a_third_are_copies_and_minds_no_fifth():
 
 
 def test_nearest_pair_of_equal_rows_is_0():
-    assert nearest_pair(np.tile(random().normal(size=(1, 49)) * 100, (20, 1))) == pytest.approx(0, abs=1e-4)
+    assert nearest_pair(np.tile(random().normal(size=(5, 49)) * 100, (20, 1))) == pytest.approx(0, abs=1e-4)
 
 
 def test_class_distance_is_total_variation():

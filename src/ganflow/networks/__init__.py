@@ -43,7 +43,6 @@ def build_generator(architecture: Mapping[str, Any]) -> nn.Module:
     Raises ConfigError for a size that the family lacks.
     """
     arguments = dict(architecture)
-    arguments.pop("class_frequencies", None)  # what samplers draw by; it shapes no network
     make = _named(GENERATORS, arguments.pop("name"))
     classes = arguments.pop("classes", None)
     return ConditionalGenerator(make, classes=classes, **arguments) if classes else make(**arguments)

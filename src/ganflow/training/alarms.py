@@ -65,12 +65,12 @@ SIGNALS = (
         cure="lower train.discriminator_learning_rate, or set train.discriminator_norm=none and train.r1_gamma",
     ),
     Signal(
-        "effective_rank_ratio", "collapse", "below", 0.5,
+        "effective_rank_ratio", "collapse", "below", 0.25,
         meaning="the drawn images vary in few of the directions in which the real ones do",
         cure="lower train.learning_rate, or set train.discriminator_norm=none and train.r1_gamma",
     ),
     Signal(
-        "nearest_pair_ratio", "collapse", "below", 0.3,
+        "nearest_pair_ratio", "collapse", "below", 0.15,
         meaning="many drawn images are nearly the same",
         cure="lower train.learning_rate, or set train.discriminator_norm=none and train.r1_gamma",
     ),

@@ -34,7 +34,7 @@ class Match:
         """Fill D's gradient; returns what was measured (5,)."""
         loss, measured = self.game.discriminator_objective(batch, fake.detach(), knobs, penalised)
         self.discriminator.differentiate(loss)
-        self._share(self.discriminator, measured)
+        self.world.average([self.discriminator.gradient, measured])
         return measured
 
     def differentiate_g(self, batch: Batch, fake: Tensor, knobs: Knobs) -> Tensor:
@@ -44,7 +44,9 @@ class Match:
         self.generator.differentiate(loss)
         freeze([self.discriminator], False)
         measured = loss.detach().view(1)
-        self._share(self.generator, measured)
+        # The last pass of a step: whatever moved the batch statistics since the last exchange is in them.
+        statistics = [*float_buffers(self.generator.network), *float_buffers(self.discriminator.network)]
+        self.world.average([self.generator.gradient, *statistics, measured])
         return measured
 
     def differentiate(self, batch: Batch, knobs: Knobs, penalised: bool) -> Tensor:
@@ -53,9 +55,6 @@ class Match:
         return torch.cat(
             [self.differentiate_d(batch, fake, knobs, penalised), self.differentiate_g(batch, fake, knobs)]
         )
-
-    def _share(self, player: Player[Any], measured: Tensor) -> None:
-        self.world.average([player.gradient, *float_buffers(player.network), measured])
 
 
 Solver = Callable[[Match, Sequence[Batch], Knobs, Sequence[bool]], Tensor]
