@@ -52,9 +52,10 @@ class Peer:
         )
         self.batches = self._batches()
 
-    def __call__(self) -> None:
-        """One step on the loader's next batch."""
-        self.step(next(self.batches), torch.randn(self.settings.batch_size, self.settings.latent_dim))
+    def steps(self, count: int) -> None:
+        """As many steps, each on the loader's next batch."""
+        for _ in range(count):
+            self.step(next(self.batches), torch.randn(self.settings.batch_size, self.settings.latent_dim))
 
     def step(self, real: Tensor, noise: Tensor) -> tuple[float, float]:
         """An update of both players; returns the losses of D and G."""

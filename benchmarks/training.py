@@ -2,19 +2,22 @@
 
     python -m benchmarks.training [--rounds N] [--steps N] [--threads N] [--json FILE]
 
-Every row trains the same networks on the same images in batches of 64, float32, Adam 2e-4. Rounds are interleaved: in
-each, every contestant plays so many steps; a row is the median over the rounds, and its spread is the quartiles. Peers
-that are not installed are left out, and said.
+Every row trains the same networks on the same images in batches of 64, float32, Adam 2e-4, each in its own process.
+Rounds are interleaved: in each, every contestant plays so many steps while the others wait; a row is the median over
+the rounds, and its spread is the quartiles. Peers that are not installed are left out, and said.
 """
 
 import argparse
 import json
+import multiprocessing
 import platform
 import resource
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +27,21 @@ import torch
 from benchmarks.textbook import Ignite, Peer, Textbook, Torchgan
 from ganflow import randomness
 from ganflow.config import Train
-from ganflow.device import best_device, exact_algorithms
+from ganflow.device import best_device, exact_algorithms, keep_freed_memory
 from ganflow.images import Images
 from ganflow.networks import build_discriminator, build_generator
 from ganflow.parallel import World
 from ganflow.randomness import Stream
 from ganflow.training.batches import Batches
 from ganflow.training.capture import make_step
+from ganflow.training.game import Knobs
 from ganflow.training.state import architecture, new_state
 
-Contestants = dict[str, Callable[[int], None]]
-"""Name: plays so many steps."""
+Play = Callable[[int], None]
+"""Plays so many steps."""
+PEERS: dict[str, type[Peer]] = {"textbook": Textbook, "ignite": Ignite, "torchgan": Torchgan}
 CLASSIC = {"learning_rate": 2e-4, "width": 32, "latent_dim": 64, "total_images": 1 << 40}
-NORMLESS = {**CLASSIC, "discriminator_norm": "none"}
+NORMLESS = {"discriminator_norm": "none", "loss": "relativistic"}
 PARITY_STEPS = 50
 
 
@@ -66,67 +71,17 @@ class Ours:
         self.state.sums.tolist()
 
 
-def peer(kind: type[Peer], ours: Ours, images: Images) -> Callable[[int], None]:
+def peer(kind: type[Peer], ours: Ours, images: Images) -> Play:
     """A peer with networks and first weights like the engine's."""
     drawn = architecture(ours.settings, data(*images.shape[2:0:-1]))
     judged = {key: value for key, value in drawn.items() if key != "latent_dim"}
     networks = (build_generator(drawn), build_discriminator({**judged, "name": ours.settings.discriminator}))
     made = kind(ours.state, ours.settings, images, networks)
-    if isinstance(made, Ignite):
-        return made.steps
-
-    def play(count: int) -> None:
-        for _ in range(count):
-            made()
-
-    return play
+    return made.steps
 
 
-def race(contestants: Contestants, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Milliseconds a step, a number a round."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for play in contestants.values():
-        play(max(steps, 5))  # warm up, and capture
-    for number in range(rounds):
-        names = list(contestants)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            start = time.perf_counter()
-            contestants[name](steps)
-            times[name].append((time.perf_counter() - start) / steps * 1e3)
-    return times
-
-
-def classic(resolution: int, channels: int, rounds: int, steps: int) -> list[dict[str, Any]]:
-    """The DCGAN at one size: the engine, and every peer that is installed."""
-    images = noise(4096, resolution, channels)
-    ours = Ours(images)
-    contestants: Contestants = {"ganflow": ours.steps}
-    for kind in (Textbook, Ignite, Torchgan):
-        try:
-            contestants[kind.__name__.lower()] = peer(kind, ours, images)
-        except ImportError as error:
-            print(f"without {kind.__name__.lower()}: {error}")
-    if best_device().type == "cuda":
-        fast = Ours(images, cuda_graphs=True, precision="bfloat16")
-        contestants["ganflow, bf16 and CUDA graphs"] = fast.steps
-        contestants["ganflow, CUDA graphs"] = Ours(images, cuda_graphs=True).steps
-    return rows(f"DCGAN, {resolution}x{resolution}x{channels}", race(contestants, rounds, steps), "textbook")
-
-
-def penalties(rounds: int, steps: int) -> list[dict[str, Any]]:
-    """D's updates alone, plain and with R1 and R2: the R3GAN game on the DCGAN without norm."""
-    images = noise(1024)
-    contestants: Contestants = {}
-    for name, gamma in (("plain", 0.0), ("R1 + R2", 1.0)):
-        ours = Ours(images, **{**NORMLESS, "loss": "relativistic", "r1_gamma": gamma, "r2_gamma": gamma})
-        contestants[name] = d_updates(ours)
-    return rows("an update of D, DCGAN without norm, 28x28x1", race(contestants, rounds, steps), "plain")
-
-
-def d_updates(ours: Ours) -> Callable[[int], None]:
+def d_updates(ours: Ours) -> Play:
     """Only D's part of a step."""
-    from ganflow.training.game import Knobs
-
     match, state = ours.play.match, ours.state
     knobs = Knobs(state.augment_probability, state.gamma)
 
@@ -138,6 +93,88 @@ def d_updates(ours: Ours) -> Callable[[int], None]:
         state.sums.tolist()
 
     return play
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who plays: `ganflow`, `update of D`, or a peer; on images of this shape, with settings that differ so."""
+
+    kind: str
+    shape: tuple[int, int]
+    changes: dict[str, Any]
+
+    def make(self) -> Play:
+        """In the process where it plays. Raises ImportError for a peer that is not installed."""
+        images = noise(4096, *self.shape)
+        if self.kind in PEERS:
+            return peer(PEERS[self.kind], Ours(images, **self.changes), images)
+        exact_algorithms()
+        keep_freed_memory()
+        ours = Ours(images, **self.changes)
+        return ours.steps if self.kind == "ganflow" else d_updates(ours)
+
+
+def worker(contestant: Contestant, threads: int, pipe: Any) -> None:
+    """Play as many steps as asked, and tell the seconds; each contestant has a process of its own."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    try:
+        play = contestant.make()
+    except ImportError as error:
+        pipe.send(str(error))
+        return
+    pipe.send(None)
+    while count := pipe.recv():
+        start = time.perf_counter()
+        play(count)
+        pipe.send(time.perf_counter() - start)
+
+
+def race(contestants: dict[str, Contestant], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Milliseconds a step, a number a round."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes: dict[str, Any] = {}
+    for name, contestant in contestants.items():
+        ours, theirs = spawn.Pipe()
+        spawn.Process(target=worker, args=(contestant, torch.get_num_threads(), theirs), daemon=True).start()
+        missing = ours.recv()
+        if missing:
+            print(f"without {name}: {missing}")
+        else:
+            pipes[name] = ours
+    times: dict[str, list[float]] = {name: [] for name in pipes}
+    names = list(pipes)
+    for number in range(-1, rounds):  # the first round warms up, and captures
+        turn = max(number, 0) % len(names)
+        for name in names[turn:] + names[:turn]:
+            pipes[name].send(steps if number >= 0 else max(steps, 5))
+            seconds = pipes[name].recv()
+            if number >= 0:
+                times[name].append(seconds / steps * 1e3)
+    for pipe in pipes.values():
+        pipe.send(0)
+    return times
+
+
+def classic(resolution: int, channels: int, rounds: int, steps: int) -> list[dict[str, Any]]:
+    """The DCGAN at one size: the engine, and every peer that is installed."""
+    shape = (resolution, channels)
+    contestants = {name: Contestant(name, shape, {}) for name in ("ganflow", *PEERS)}
+    if best_device().type == "cuda":
+        contestants["ganflow, CUDA graphs"] = Contestant("ganflow", shape, {"cuda_graphs": True})
+        fast = {"cuda_graphs": True, "precision": "bfloat16"}
+        contestants["ganflow, CUDA graphs, bfloat16"] = Contestant("ganflow", shape, fast)
+    return rows(f"DCGAN, {resolution}x{resolution}x{channels}", race(contestants, rounds, steps), "textbook")
+
+
+def penalties(rounds: int, steps: int) -> list[dict[str, Any]]:
+    """D's updates alone, plain and with R1 and R2: the R3GAN game on the DCGAN without norm."""
+    games = {"plain": 0.0, "R1 + R2": 1.0}
+    contestants = {
+        name: Contestant("update of D", (28, 1), {**NORMLESS, "r1_gamma": gamma, "r2_gamma": gamma})
+        for name, gamma in games.items()
+    }
+    return rows("an update of D, DCGAN without norm, 28x28x1", race(contestants, rounds, steps), "plain")
 
 
 def rows(game: str, times: dict[str, list[float]], base: str) -> list[dict[str, Any]]:
@@ -179,7 +216,7 @@ def growth(steps: int) -> list[dict[str, Any]]:
     for count in (1_000, 10_000, 60_000, 600_000):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "images.npy"
-            mapped = np.lib.format.open_memmap(path, "w+", np.uint8, (count, 1, 28, 28))  # type: ignore[no-untyped-call]
+            mapped = np.lib.format.open_memmap(path, "w+", np.uint8, (count, 1, 28, 28))
             for first in range(0, count, 10_000):
                 mapped[first : first + 10_000] = noise(min(10_000, count - first))
             del mapped
@@ -243,7 +280,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    exact_algorithms()
     rounds, steps = arguments.rounds, arguments.steps
     results = {"growth": growth(500), "rounds": rounds, "steps": steps, "machine": machine(), "parity": parity()}
     sizes = [(28, 1), (32, 3), (64, 3)]

@@ -27,7 +27,11 @@ class Generator(nn.Module):
         self.shape = (wide[0], side, side)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([*wide, channels]):
-            layers += [nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1)]
+            layers += [
+                nn.LeakyReLU(0.2, inplace=True),
+                nn.Upsample(scale_factor=2),
+                nn.Conv2d(inputs, outputs, 3, padding=1),
+            ]
         self.layers = nn.Sequential(*layers, nn.Tanh())
         initialise(self)
 
@@ -50,11 +54,11 @@ def discriminator(*, width: int, resolution: int, channels: int, classes: int, n
     """Two strided 4x4 convolutions (width, 2 width), a hidden layer of 32 width, one logit."""
     trunk = nn.Sequential(
         nn.Conv2d(channels, width, 4, stride=2, padding=1),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
         nn.Flatten(),
         nn.Linear(2 * width * (resolution // 4) ** 2, 32 * width),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
     )
     return Discriminator(trunk, 32 * width, classes=classes, norm=norm)

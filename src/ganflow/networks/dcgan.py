@@ -6,6 +6,7 @@ side while the channels halve or double, and the layer nearest the image has `wi
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from ganflow.networks.discriminator import Discriminator
@@ -35,15 +36,17 @@ class Generator(nn.Module):
         wide = [width << i for i in reversed(range(doublings))]
         self.project = nn.Linear(latent_dim, wide[0] * side**2, bias=False)
         self.shape = (wide[0], side, side)
-        layers: list[nn.Module] = [nn.BatchNorm2d(wide[0]), nn.ReLU()]
+        layers: list[nn.Module] = [nn.BatchNorm2d(wide[0]), nn.ReLU(inplace=True)]
         for inputs, outputs in pairwise(wide):
-            layers += [_up(inputs, outputs, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers += [_up(inputs, outputs, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, _up(wide[-1], channels, bias=True), nn.Tanh())
         initialise(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents (N, latent_dim) to images (N, C, R, R) in [-1, 1]."""
-        images: Tensor = self.layers(self.project(z).unflatten(1, self.shape))
+        smallest = self.project(z).unflatten(1, self.shape)
+        # In the layout of the weights: else every layer's gradient is brought from one layout to the other.
+        images: Tensor = self.layers(smallest.contiguous(memory_format=torch.channels_last))
         return images
 
 
@@ -54,9 +57,9 @@ def discriminator(*, width: int, resolution: int, channels: int, classes: int, n
     """
     side, halvings = stages(resolution)
     wide = [width << i for i in range(halvings)]
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
     for inputs, outputs in pairwise(wide):
-        layers += [*_down(inputs, outputs, batch_norm=norm == "own"), nn.LeakyReLU(0.2)]
+        layers += [*_down(inputs, outputs, batch_norm=norm == "own"), nn.LeakyReLU(0.2, inplace=True)]
     trunk = nn.Sequential(*layers, nn.Flatten())
     return Discriminator(trunk, wide[-1] * side**2, classes=classes, norm=norm, initialise=initialise)
 

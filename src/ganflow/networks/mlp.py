@@ -37,5 +37,5 @@ def discriminator(*, width: int, resolution: int, channels: int, classes: int, n
 def _hidden(sizes: list[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2, inplace=True)]
     return layers

@@ -40,8 +40,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) to the same shape."""
-        h = F.leaky_relu(self.expand(x), 0.2)
-        h = F.leaky_relu(self.mix(h), 0.2)
+        h = F.leaky_relu(self.expand(x), 0.2, inplace=True)
+        h = F.leaky_relu(self.mix(h), 0.2, inplace=True)
         y: Tensor = x + self.project(h)
         return y
 

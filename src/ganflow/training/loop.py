@@ -7,7 +7,7 @@ from typing import Any
 
 from ganflow.artifacts import Model
 from ganflow.config import Train
-from ganflow.device import best_device, exact_algorithms
+from ganflow.device import best_device, exact_algorithms, keep_freed_memory
 from ganflow.errors import Interrupted
 from ganflow.history import run_identity
 from ganflow.parallel import World
@@ -32,6 +32,7 @@ def begin(
     """
     world = world or World()
     exact_algorithms()
+    keep_freed_memory()
     world.require_slices(settings.batch_size)
     out.require_ours()
     identity = run_identity(settings.model_dump(mode="json"), data)
