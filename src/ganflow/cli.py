@@ -4,15 +4,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
-from ganflow import __version__
-from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused, RegistryError
+from ganflow import __version__, custody_verbs
+from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused
+from ganflow.verbs import Arguments, add_verb, section
 
-Arguments = argparse.Namespace
+__all__ = ["Arguments", "add_verb", "build_parser", "main", "section"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,10 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     register.add_argument("evaluation", metavar="EVALUATION")
     register.add_argument("out", metavar="OUT", help="registration.json")
 
-    promote = add_verb(verbs, "promote", "make the candidate the champion, if the gate agrees", run_promote)
-    promote.add_argument("--version", type=int, metavar="N", help="this version instead of the candidate")
-    promote.add_argument("--dry-run", action="store_true", help="decide, and move nothing")
-    promote.add_argument("--json", action="store_true", help="print the decision as JSON")
+    custody_verbs.add(verbs)
 
     sample = add_verb(verbs, "sample", "draw images from a model", run_sample, params=False)
     sample.add_argument("model", metavar="MODEL", help="a model folder, or models:/NAME@champion")
@@ -84,34 +81,6 @@ def build_parser() -> argparse.ArgumentParser:
     for plugin in entry_points(group="ganflow.commands"):
         plugin.load()(verbs)
     return parser
-
-
-def add_verb(
-    verbs: Any, name: str, help_text: str, run: Callable[[Arguments], None], params: bool = True
-) -> argparse.ArgumentParser:
-    """Add a verb with the options that every verb has; plug-ins use it too."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text, description=help_text)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if params:
-        parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE")
-        parser.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="SECTION.KEY=VALUE",
-            dest="overrides",
-            help="override a parameter",
-        )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def section(arguments: Arguments, name: str) -> str:
-    """A section of the parameters as JSON text."""
-    from ganflow.config import Section, load
-
-    value: Section = getattr(load(arguments.params, arguments.overrides), name)
-    return value.json_text()
 
 
 def run_prepare(arguments: Arguments) -> None:
@@ -149,26 +118,6 @@ def run_register(arguments: Arguments) -> None:
     from ganflow import steps
 
     steps.register(arguments.model, arguments.evaluation, arguments.out, section(arguments, "register_"))
-
-
-def run_promote(arguments: Arguments) -> None:
-    """`ganflow promote`."""
-    from ganflow import registry, steps
-    from ganflow.config import load
-
-    params = load(arguments.params, arguments.overrides)
-    name = params.register_.name
-    asked = None if arguments.version is None else str(arguments.version)
-    version = asked or registry.version_by_alias(name, registry.CANDIDATE)
-    if version is None:
-        raise RegistryError(
-            f"{name} has no version with the alias candidate; run `ganflow register`, or, where dvc.lock remembers a "
-            "registration that the registry has lost, `dvc repro --single-item --force register`"
-        )
-    decision = steps.promote_version(name, version, params.promote, arguments.dry_run)
-    print(json.dumps(decision.as_dict(), indent=2) if arguments.json else decision.table(name))
-    if decision.verdict == "refused":
-        raise Refused(f"version {version} of {name} is not promoted: {decision.reason}")
 
 
 def run_sample(arguments: Arguments) -> None:

@@ -78,7 +78,10 @@ class Decision:
         header = ("model", "version", "role", "score", "value", "± 1 s.e.")
         lines = columns([header, *(_row(name, role, model) for role, model in models)])
         if len(self.checks) > 1:
-            lines += ["", *columns([(check.rule, "yes" if check.passed else "no", check.said) for check in self.checks])]
+            lines += [
+                "",
+                *columns([(check.rule, "yes" if check.passed else "no", check.said) for check in self.checks]),
+            ]
         return "\n".join([*lines, "", f"{self.verdict}: {self.reason}"])
 
 
