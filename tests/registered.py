@@ -24,11 +24,12 @@ COUNT = 256
 
 
 def make_model(folder: Path, seed: int) -> Model:
-    """A finished model folder; its generator is as it is before training."""
+    """A finished model folder; its generator has first weights, made larger."""
     model = Model(folder)
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
-    save_file(build_generator(ARCHITECTURE).state_dict(), model.generator)
+    weights = build_generator(ARCHITECTURE).state_dict()  # as they are, they draw grey, and all grey is alike
+    save_file({key: value * 8 if "weight" in key else value for key, value in weights.items()}, model.generator)
     model.history.write_text('{"images": 64, "loss_d": 1.0, "loss_g": 1.0}\n')
     model.samples.mkdir()
     parameters = {"seed": seed}

@@ -255,8 +255,8 @@ def test_killed_anywhere_the_next_command_repairs(store, before, command, follow
     said = subprocess.run([*script, *command, "--", *following], capture_output=True, text=True, check=True).stdout
     kills = [json.loads(line) for line in said.splitlines()]
     assert kills[-1]["code"] == 0
-    assert len(kills) > 60, "the command has more points than that"
-    assert [kill for kill in kills if kill["after"] not in (0, 3) or kill["verified"] != 0] == []
+    assert len(kills) > 20, "the command has more points than that"
+    assert [kill for kill in kills if kill["after"] != 0] == []
 
 
 @pytest.mark.slow
