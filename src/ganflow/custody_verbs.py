@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ganflow.errors import ConfigError, Refused, RegistryError
+from ganflow.errors import ArtifactError, ConfigError, Refused, RegistryError
 from ganflow.verbs import Arguments, add_verb
 
 if TYPE_CHECKING:
@@ -38,6 +38,18 @@ def add(verbs: Any) -> None:
     history = add_verb(verbs, "history", "every decision on the champion, from the ledger", run_history)
     history.add_argument("--verify", action="store_true", help="check the records' hash chain and the aliases")
     history.add_argument("--json", action="store_true", help="print the records as JSON")
+
+    lineage = add_verb(
+        verbs, "lineage", "where a model comes from, each thing looked at again", run_lineage, params=False
+    )
+    lineage.add_argument("model", metavar="MODEL", help="a model folder, or models:/NAME@champion")
+    lineage.add_argument("--json", action="store_true", help="print the tree as JSON")
+    lineage.add_argument("--picture", type=Path, metavar="FILE", help="write the tree as an .svg")
+
+    again = add_verb(verbs, "reproduce", "make a model again, and compare", run_reproduce, params=False)
+    again.add_argument("model", metavar="MODEL", help="a model folder, or models:/NAME@champion")
+    again.add_argument("--out", type=Path, metavar="DIR", default=Path("run/reproduced"), help="a git worktree, new")
+    again.add_argument("--json", action="store_true", help="print the verdicts as JSON")
 
 
 def run_promote(arguments: Arguments) -> None:
@@ -92,6 +104,34 @@ def run_history(arguments: Arguments) -> None:
         print(f"{name} has no ledger yet; `ganflow promote` begins it")
     if arguments.verify:
         _require_sound(name, texts)
+
+
+def run_lineage(arguments: Arguments) -> None:
+    """`ganflow lineage`."""
+    from ganflow import ancestry
+    from ganflow.artifacts import write_text
+
+    tree = ancestry.trace(ancestry.origin(arguments.model))
+    if arguments.picture:
+        write_text(arguments.picture, tree.svg())
+    print(json.dumps(tree.as_dict(), indent=2) if arguments.json else "\n".join(tree.lines()))
+    if problems := tree.problems():
+        raise ArtifactError(f"{arguments.model} is not what it was: {'; '.join(problems)}; do not rely on it")
+
+
+def run_reproduce(arguments: Arguments) -> None:
+    """`ganflow reproduce`."""
+    from ganflow import ancestry, reproduce
+    from ganflow.promotion import columns
+
+    verdicts = reproduce.reproduce(ancestry.origin(arguments.model), arguments.out)
+    reproduce.write_verdicts(arguments.out / "run" / "reproduction.json", verdicts)
+    if arguments.json:
+        print(json.dumps([verdict.as_dict() for verdict in verdicts], indent=2))
+    else:
+        print("\n".join(columns([(verdict.artifact, verdict.outcome, verdict.said) for verdict in verdicts])))
+    if different := [verdict.artifact for verdict in verdicts if verdict.outcome == "different"]:
+        raise ArtifactError(f"{', '.join(different)} of {arguments.model} came out different; the lines above say why")
 
 
 def _require_sound(name: str, texts: "Texts") -> None:

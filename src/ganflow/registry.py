@@ -81,6 +81,28 @@ def measured_again(name: str, version: str, reference: Reference, protocol: dict
         return _candidate(version, Evaluation(out), folder)
 
 
+def resolve(uri: str) -> tuple[str, str]:
+    """Name and version that models:/NAME@ALIAS or models:/NAME/N names. Raises RegistryError when there is none."""
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    if not at:
+        name, _, number = name.rpartition("/")
+        return name, number
+    version = version_by_alias(name, alias)
+    if version is None:
+        raise RegistryError(f"{name} has no version with the alias {alias}; `ganflow history` lists what it has")
+    return name, version
+
+
+def facts(name: str, version: str) -> dict[str, Any]:
+    """The run, experiment and aliases of a version, for people. Raises RegistryError when there is none."""
+    with mlflow_errors():
+        client = MlflowClient()
+        found, model = client.get_model_version(name, version), client.get_registered_model(name)
+        run = client.get_run(found.run_id)
+    aliases = [alias for alias, number in model.aliases.items() if str(number) == version]
+    return {"aliases": ",".join(aliases) or None, "run": found.run_id, "run_status": run.info.status}
+
+
 def contenders(name: str, champion: str, protocol_sha256: str) -> int:
     """How many versions were registered since the champion and measured under this protocol; one at least."""
     with mlflow_errors():
