@@ -1,4 +1,4 @@
-"""Kill -9 a ganflow command before and after its every commit to the database, each time in a fresh child.
+"""Kill -9 a ganflow command before its every commit to the database, each time in a fresh child.
 
 What was not committed is as if it had never been, so between two commits no point differs from another.
 
@@ -7,36 +7,35 @@ in a child that kills itself at its k-th commit, then the next command and `hist
 lives. Prints a line a kill as JSON. Children are forks, so that torch and MLflow are imported once.
 """
 
+import gc
 import json
 import os
 import shutil
 import signal
-import sqlite3
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import mlflow.pyfunc  # noqa: F401
 import torch
+from sqlalchemy import Engine, event
 
 from ganflow import custody, evaluate, serving  # noqa: F401
 from ganflow.cli import main
 
+VERIFY = ["history", "--verify", "--set", "register.name=tiny"]
+
 
 def die_at(point: int) -> None:
-    """SIGKILL this process at its point-th entry to, or return from, a commit."""
+    """SIGKILL this process when SQLAlchemy is about to commit for the point-th time."""
     left = point
 
-    def count(frame: FrameType, event: str, argument: Any) -> None:
+    def count(connection: object) -> None:
         nonlocal left
-        if event not in ("c_call", "c_return") or getattr(argument, "__name__", "") != "commit":
-            return
-        left -= isinstance(argument.__self__, sqlite3.Connection)
+        left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.setprofile(count)
+    event.listen(Engine, "commit", count)
 
 
 def child(*commands: list[str], point: int = 0) -> int:
@@ -49,16 +48,27 @@ def child(*commands: list[str], point: int = 0) -> int:
     os._exit(next((code for command in commands if (code := main(command)) not in (0, 3)), 0))
 
 
+def warm_up(three: Path, work: Path) -> None:
+    """Open the store once and close its connections: the children need not look at its tables again."""
+    shutil.copy(three / "mlflow.db", work)
+    main(VERIFY)
+    for engine in [found for found in gc.get_objects() if isinstance(found, Engine)]:
+        engine.dispose()
+
+
 def run(three: Path, work: Path, command: list[str], following: list[str]) -> None:
     torch.set_num_threads(1)
     os.chdir(work)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{work}/mlflow.db"
+    warm_up(three, work)
     point, code = 0, -9
     while code == -9:
         point += 1
+        for left in work.glob("mlflow.db-*"):  # the journal of one who died is of the copy before
+            left.unlink()
         shutil.copy(three / "mlflow.db", work)
         code = child(command, point=point)
-        after = child(following, ["history", "--verify", "--set", "register.name=tiny"])
+        after = child(following, VERIFY)
         print(json.dumps({"point": point, "code": code, "after": after}), flush=True)
 
 

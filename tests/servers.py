@@ -37,8 +37,8 @@ def start_mlflow(folder: Path, store: str, port: int, *more: str, **environment:
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", *more]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     variables |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
-    log = (folder / "mlflow.log").open("ab")
-    process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
+    with (folder / "mlflow.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
     wait_for(f"http://127.0.0.1:{port}/health")
     return process
 

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "artifacts", "device", "randomness", "images", "progress", "data", "networks", "sampling",
     "losses", "history", "training", "metrics", "report", "evaluate", "promotion", "lineage", "outbox", "tracking",
-    "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps", "verbs", "custody_verbs", "cli", "__main__",
+    "serving", "registry", "ledger", "ledger_store", "custody", "ancestry",
+    "reproduce", "steps", "verbs", "custody_verbs", "cli", "__main__",
 ]  # fmt: skip
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 

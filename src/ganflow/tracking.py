@@ -35,8 +35,8 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
 )  # fmt: skip
 """Answers; all else is an outage."""
-IDLE_SECONDS, RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 1.0, 30.0
-START_SECONDS, GRACE_SECONDS = 20.0, 10.0
+IDLE_SECONDS, RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 0.5, 10.0
+START_SECONDS, GRACE_SECONDS = 20.0, 30.0
 """How long a training waits for a server that is down, before it begins and when it ends."""
 
 
