@@ -2,9 +2,10 @@
 
 What was not committed is as if it had never been, so between two commits no point differs from another.
 
-`python kill_points.py THREE WORK COMMAND… -- NEXT…`: for k = 1, 2, … copy the store of THREE into WORK, run the command
-in a child that kills itself at its k-th commit, then the next command and `history --verify`; until a child
-lives. Prints a line a kill as JSON. Children are forks, so that torch and MLflow are imported once.
+`python kill_points.py THREE WORK CASES`: for each case, from the store of THREE and after its commands `before`, for
+k = 1, 2, … the command runs in a child that kills itself at its k-th commit, then the next command and
+`history --verify`; until a child lives. Prints a line a kill as JSON. Children are forks: torch and MLflow are imported
+once.
 """
 
 import gc
@@ -56,23 +57,27 @@ def warm_up(three: Path, work: Path) -> None:
         engine.dispose()
 
 
-def run(three: Path, work: Path, command: list[str], following: list[str]) -> None:
-    torch.set_num_threads(1)
-    os.chdir(work)
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{work}/mlflow.db"
-    warm_up(three, work)
+def run(case: dict[str, list[list[str]]], work: Path) -> None:
+    store, before = work / "mlflow.db", work / "before.db"
+    assert child(*case["before"]) == 0
+    shutil.copy(store, before)
     point, code = 0, -9
     while code == -9:
         point += 1
         for left in work.glob("mlflow.db-*"):  # the journal of one who died is of the copy before
             left.unlink()
-        shutil.copy(three / "mlflow.db", work)
-        code = child(command, point=point)
-        after = child(following, VERIFY)
-        print(json.dumps({"point": point, "code": code, "after": after}), flush=True)
+        shutil.copy(before, store)
+        code = child(case["command"], point=point)
+        after = child(case["next"], VERIFY)
+        print(json.dumps({"command": case["command"], "point": point, "code": code, "after": after}), flush=True)
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[3:]
-    split = arguments.index("--")
-    run(Path(sys.argv[1]), Path(sys.argv[2]), arguments[:split], arguments[split + 1 :])
+    three, work = Path(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    os.chdir(work)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{work}/mlflow.db"
+    warm_up(three, work)
+    for case in json.loads(sys.argv[3]):
+        shutil.copy(three / "mlflow.db", work)
+        run(case, work)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from registered import empty_store, make_model
 from servers import free_port, start_mlflow, stop
 
@@ -74,13 +75,11 @@ def place(empty, tmp_path):
     shutil.copy(empty, tmp_path / "mlflow.db")
     model = make_model(tmp_path / "model", 0)
     model.checkpoints.mkdir()
-    from PIL import Image
-
     Image.new("L", (8, 8), 99).save(tmp_path / "grid.png")
     return tmp_path
 
 
-OUTAGE = float(os.environ.get("GANFLOW_TEST_OUTAGE_SECONDS", "6"))
+OUTAGE = float(os.environ.get("GANFLOW_TEST_OUTAGE_SECONDS", "8"))
 
 
 @pytest.mark.slow
