@@ -238,11 +238,11 @@ def training_run(
         finally:
             outbox.put({"kind": "end", "status": status, "time": _now()})
             run.courier.wait(run.courier.ended, GRACE_SECONDS, patient=True)
+            if run.courier.ended():
+                outbox.remove()
         _complain(run.courier)
-    if run.courier.ended():
-        outbox.remove()
-    elif memory is None:
-        raise RegistryError(f"MLflow at {mlflow.get_tracking_uri()} is down: {run.courier.trouble}; try again")
+        if memory is None and not run.courier.ended():
+            raise RegistryError(f"MLflow at {mlflow.get_tracking_uri()} is down ({run.courier.trouble}); try again")
 
 
 def deliver(parent: Path) -> None:
