@@ -116,7 +116,7 @@ def test_a_server_that_comes_only_after_the_training_is_told_all_then(place):
     training = train(place, port, 0, 60, pause=0.05)
     said_step(training, 30)
     training.kill()
-    training.wait()
+    training.communicate()
     said, _ = train(place, port, 20, 60).communicate()  # its last checkpoint was at 20
     assert "does not answer" in said
     assert len(waiting(place / "model/outbox")) == 1

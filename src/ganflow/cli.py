@@ -76,7 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("model", metavar="MODEL", help="a model folder, or models:/NAME@champion")
     sample.add_argument("-n", type=int, default=64, metavar="COUNT", dest="count")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("grid.png"), help="a .png (a grid) or a .npy (uint8 N,C,H,W)")
+    sample.add_argument(
+        "--out",
+        type=Path,
+        default=Path("grid.png"),
+        help="a .png (a grid), a .npy (uint8 N,C,H,W), or a folder of PNGs",
+    )
 
     for plugin in entry_points(group="ganflow.commands"):
         plugin.load()(verbs)
@@ -128,10 +133,16 @@ def run_sample(arguments: Arguments) -> None:
     from ganflow.images import grid, write_png
     from ganflow.sampling import sample_array
 
-    if arguments.count < 1 or arguments.out.suffix not in (".png", ".npy"):
+    if arguments.count < 1 or arguments.out.suffix not in (".png", ".npy", ""):
         raise ConfigError(
-            f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy"
+            f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy, or a "
+            "folder"
         )
+    if arguments.out.suffix == "":
+        from ganflow.serving import write_folder
+
+        write_folder(model_folder(arguments.model), arguments.out, arguments.seed, arguments.count)
+        return
     images = sample_array(model_folder(arguments.model), arguments.seed, arguments.count)
     if arguments.out.suffix == ".png":
         write_png(arguments.out, grid(images))

@@ -7,6 +7,8 @@ from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -213,7 +215,12 @@ def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict
             input_example={"seed": [0], "count": [4]},
             pip_requirements=list(REQUIREMENTS),
         )
-        mlflow.log_metrics({score: scores[score], f"{score}_se": scores[f"{score}_se"]}, model_id=info.model_id)
+        card = model.read_card()
+        data = MetaDataset(
+            LocalArtifactDatasetSource(card["data"]["name"]), card["data"]["name"], card["data"]["raw_md5"]
+        )
+        numbers = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+        mlflow.log_metrics(numbers, dataset=data, model_id=info.model_id)
         mlflow.log_artifacts(str(evaluation.path), "evaluation")
         mlflow.log_dict(passport, PASSPORT)
     tags = {
@@ -221,7 +228,32 @@ def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict
         PROTOCOL: scores["protocol_sha256"],
         score: f"{scores[score]:.4f} ± {scores[f'{score}_se']:.4f}",
     }
-    return mlflow.register_model(info.model_uri, name, tags=tags)
+    version = mlflow.register_model(info.model_uri, name, tags=tags)
+    description = model_card(card, scores, passport)
+    MlflowClient().update_model_version(name, version.version, description)
+    MlflowClient().update_registered_model(name, f"Generators of images like {card['data']['name']}, by ganflow.")
+    return version
+
+
+def model_card(card: dict[str, Any], scores: dict[str, Any], passport: dict[str, Any]) -> str:
+    """What a version is, in Markdown: data, licence, scores, samples, limits (Mitchell et al. 2019)."""
+    score, data = scores["score"], card["data"]
+    git = (passport["trained"] or {}).get("git") or {}
+    classes = f" of the classes {', '.join(data['classes'])}" if data.get("classes") else ""
+    side, channels = data["resolution"], data["channels"]
+    return f"""Draws {channels}-channel images of {side} x {side} pixels{classes}, from seeds.
+
+**Data**: {data["name"]}, {data["train"]:,} training images, md5 `{data["raw_md5"]}`. **Licence**: what is drawn follows
+the licence of that data; look at it before you publish images.
+
+**Score**: {score} = {scores[score]:.4f} ± {scores[f"{score}_se"]:.4f}, lower is better; comparable only under protocol
+`{scores["protocol_sha256"][:12]}`. **Samples**: `data/model/samples.png` among the version's files, and the report.
+
+**Made by**: {card["architecture"]["name"]}, {card["images_seen"]:,} images, git `{git.get("revision", "unknown")}`,
+parameters `{card["parameters_sha256"][:12]}`; `ganflow lineage` shows all.
+
+**Limits**: it draws what resembles its training images and nothing else, repeats their biases, may repeat one of them,
+and its score says nothing about single images."""
 
 
 def _signature(architecture: dict[str, Any]) -> ModelSignature:

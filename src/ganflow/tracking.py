@@ -35,6 +35,8 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
 )  # fmt: skip
 """Answers; all else is an outage."""
+PARENT = "GANFLOW_PARENT_RUN"
+"""Environment variable: id of the MLflow run that a training is nested in, for sweeps."""
 IDLE_SECONDS, RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 0.5, 10.0
 START_SECONDS, GRACE_SECONDS = 20.0, 30.0
 """How long a training waits for a server that is down, before it begins and when it ends."""
@@ -77,10 +79,17 @@ class TrainingRun:
         """The grid, as MLflow shows it: one slider over the images seen."""
         self.outbox.put({"kind": "grid", "images": images, "file": self.outbox.keep(path)})
 
+    def kept(self, images: int, generator: Path, values: dict[str, float]) -> None:
+        """A generator that is kept, as a LoggedModel with its metrics: `mlflow.search_logged_models` finds the best."""
+        file = self.outbox.keep(generator)
+        self.outbox.put({"kind": "model", "images": images, "file": file, "values": values, "time": _now()})
+
     def finished(self, model: Model) -> None:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
         # The run's own last state has a number; a concluded one is final.
         states = sorted(model.checkpoints.glob("[0-9]*.safetensors")) or sorted(model.checkpoints.glob("*.safetensors"))
+        last = read_history(model.history)[-1]
+        self.kept(int(last.pop("images")), model.generator, last)
         files = [model.card, model.generator, model.history, *states[-1:]]
         tags = {GENERATOR: model.read_card()["generator_sha256"]}
         self.outbox.put({"kind": "files", "files": [self.outbox.keep(path) for path in files], "tags": tags})
@@ -149,7 +158,9 @@ class _Delivery:
     def _begin(self, record: Record) -> None:
         _choose_experiment()
         # Active runs belong to a thread: this one's stays, since ending it here would end it on the server.
-        active = mlflow.active_run() or mlflow.start_run(run_id=self._run(), tags={TOKEN: self.outbox.token})
+        active = mlflow.active_run() or mlflow.start_run(
+            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=os.environ.get(PARENT)
+        )
         self.client.update_run(active.info.run_id, status="RUNNING")
         self.outbox.run_id = active.info.run_id
         _describe(record["parameters"], record["data"], record["git"])
@@ -191,6 +202,33 @@ class _Delivery:
             with Image.open(self.outbox.folder / record["file"]) as picture:
                 self.client.log_image(self._id(), picture, key="samples", step=record["images"], synchronous=True)
         self.drawn.add(record["images"])
+
+    def _model(self, record: Record) -> None:
+        run = self.client.get_run(self._id())
+        name, experiment = f"generator-{record['images']:09d}", run.info.experiment_id
+        condition = f"name = '{name}' AND source_run_id = '{self._id()}'"
+        found = list(self.client.search_logged_models([experiment], filter_string=condition))
+        made = (
+            found[0] if found else self.client.create_logged_model(experiment, name, self._id(), model_type="generator")
+        )
+        self.client.log_model_artifact(made.model_id, str(self.outbox.folder / record["file"]))
+        self.client.finalize_logged_model(made.model_id, "READY")
+        data = run.inputs.dataset_inputs[0].dataset
+        # A name of its own: the run has these values already, and a step logged again is a second point.
+        metrics = [
+            Metric(
+                f"kept_{key}",
+                value,
+                record["time"],
+                record["images"],
+                made.model_id,
+                data.name,
+                data.digest,
+                self._id(),
+            )
+            for key, value in record["values"].items()
+        ]
+        self.client.log_batch(self._id(), metrics)
 
     def _files(self, record: Record) -> None:
         for name in record["files"]:
