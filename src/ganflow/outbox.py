@@ -23,6 +23,7 @@ class Outbox:
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file, self.run_file = folder / "queue.jsonl", folder / "run.json"
+        self._run_id: str | None = read_json(self.run_file)["run_id"] if self.run_file.exists() else None
         self.records: list[Record] = list(_read(self.file))
         self.known = {key for record in self.records for key in _keys(record)}
 
@@ -38,12 +39,13 @@ class Outbox:
 
     @property
     def run_id(self) -> str | None:
-        """The run on the server, once there is one."""
-        return str(read_json(self.run_file)["run_id"]) if self.run_file.exists() else None
+        """The run on the server, once there is one; known still when the outbox was removed."""
+        return self._run_id
 
     @run_id.setter
     def run_id(self, run_id: str) -> None:
         write_json(self.run_file, {"run_id": run_id})
+        self._run_id = run_id
 
     def put(self, record: Record) -> None:
         """Add a record, on disk when this returns; metrics and grids that are in already are left out."""
