@@ -17,10 +17,11 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from PIL import Image
 
 import ganflow
-from ganflow.artifacts import Evaluation, Model, Reference, fingerprint, read_json, write_json
+from ganflow.artifacts import Evaluation, Model, Reference, fingerprint, read_json, write_json, write_text
 from ganflow.errors import RegistryError
 from ganflow.images import Images, grid
 from ganflow.promotion import Candidate
+from ganflow.report import with_passport
 from ganflow.tracking import GENERATOR, mlflow_errors, run_of
 
 CANDIDATE = "candidate"
@@ -204,6 +205,7 @@ def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict
         data.mkdir()
         for path in (model.card, model.generator, evaluation.card, evaluation.influence, evaluation.samples):
             shutil.copy(path, data)
+        write_text(data / evaluation.report.name, with_passport(evaluation.report.read_text(), passport))
         write_json(data / PASSPORT, passport)
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -222,6 +224,7 @@ def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict
         numbers = {key: value for key, value in scores.items() if isinstance(value, int | float)}
         mlflow.log_metrics(numbers, dataset=data, model_id=info.model_id)
         mlflow.log_artifacts(str(evaluation.path), "evaluation")
+        mlflow.log_text(with_passport(evaluation.report.read_text(), passport), "evaluation/report.html")
         mlflow.log_dict(passport, PASSPORT)
     tags = {
         GENERATOR: scores["generator_sha256"],
