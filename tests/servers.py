@@ -36,7 +36,8 @@ def wait_for(url: str, seconds: float = 90) -> None:
 def start_mlflow(folder: Path, store: str, port: int, *more: str, **environment: str) -> subprocess.Popen[bytes]:
     """`mlflow server` on a store; ready when this returns."""
     command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--backend-store-uri", store]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", *more]
+    command = [*(command if store else more[:1]), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += more if store else more[1:]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     variables |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
     with (folder / "mlflow.log").open("ab") as log:
