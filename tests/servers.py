@@ -93,7 +93,7 @@ def postgres(folder: Path) -> Iterator[str]:
             time.sleep(0.1)
         create = [str(programs / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"]
         subprocess.run(create, check=True, capture_output=True)
-        yield f"postgresql://mlflow@127.0.0.1:{port}/mlflow"
+        yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/mlflow"
     finally:
         stop(process)
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import mlflow
@@ -173,13 +174,21 @@ def _point(name: str, book: str, texts: Texts, seen: Registered, wanted: dict[st
         if version is None:
             client.delete_registered_model_alias(name, alias)
         else:
-            client.set_registered_model_alias(name, alias, version)
+            _write(partial(client.set_registered_model_alias, name, alias, version))
         _say_if_strange(name, alias, found, texts)
     if texts:
-        client.set_tag(book, "mlflow.note.content", _table(name, texts))
+        _write(partial(client.set_tag, book, "mlflow.note.content", _table(name, texts)))
     if not ledger.remembers(seen.witness, texts):  # what it remembers is never written over
         last = max(texts)
-        client.set_registered_model_tag(name, WITNESS, f"{last} {ledger.digest(texts[last])}")
+        _write(partial(client.set_registered_model_tag, name, WITNESS, f"{last} {ledger.digest(texts[last])}"))
+
+
+def _write(write: Callable[[], None]) -> None:
+    """Write, again if need be: of two writers who make a tag or an alias at once, MLflow lets one fail."""
+    try:
+        write()
+    except MlflowException:
+        write()
 
 
 def _wanted(name: str, texts: Texts, seen: Registered) -> dict[str, str | None]:
