@@ -260,17 +260,24 @@ def test_killed_anywhere_the_next_command_repairs(store):
 
 
 @pytest.mark.slow
-def test_twenty_promoters_leave_one_champion_that_is_the_last_record(store):
+def test_twenty_promoters_leave_one_champion_that_is_the_last_record(three, store):
     """Twenty processes, each promoting one of three versions by force, against one another."""
+    work = store / "work"
+    work.mkdir()
+    shutil.copy(ROOT / "params.yaml", work)
     commands = [
-        [sys.executable, "-W", "ignore", "-m", "ganflow", "promote", "--version", str(i % 3 + 1), "--force", "--reason",
-         f"promoter {i}", "--out", f"{i}.json", *HOME]
+        ["promote", "--version", str(i % 3 + 1), "--force", "--reason", f"promoter {i}", "--out", f"{i}.json", *HOME]
         for i in range(20)
-    ]  # fmt: skip
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
-    said = [process.communicate()[0].decode() for process in running]
-    assert [process.returncode for process in running] == [0] * 20, "\n".join(said)
-    moved = [record for record in ledger.records(ledger_store.read("tiny")) if record.event in ledger.MOVES]
-    assert aliases() == {"champion": moved[-1].now, "previous": moved[-1].was}
-    assert [record.was for record in moved[1:]] == [record.now for record in moved[:-1]], "each on the one before"
-    assert ledger_store.verify("tiny") == []
+    ]
+    script = [sys.executable, "-W", "ignore", str(ROOT / "tests/promoters.py"), str(three), str(work)]
+    done = subprocess.run([*script, json.dumps(commands)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [0] * 20, done.stderr
+    mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
+    try:
+        moved = [record for record in ledger.records(ledger_store.read("tiny")) if record.event in ledger.MOVES]
+        assert len(moved) > 1
+        assert aliases() == {"champion": moved[-1].now, "previous": moved[-1].was}
+        assert [record.was for record in moved[1:]] == [record.now for record in moved[:-1]], "each on the one before"
+        assert ledger_store.verify("tiny") == []
+    finally:
+        mlflow.set_tracking_uri(None)

@@ -35,11 +35,11 @@ from ganflow import ledger_store
 from ganflow.cli import main
 
 HOME = ["--set", "register.name=tiny", "--params", sys.argv[2]]
-for weights, fid in enumerate([10.0, 9.0, 12.0]):
+for weights, fid in enumerate([10.0, 9.0]):
     register(Path("."), fid, weights)
 assert main(["promote", "--version", "1", *HOME]) == 0
 assert main(["promote", "--version", "2", *HOME]) == 0
-assert main(["promote", "--version", "3", *HOME]) == 3
+assert main(["promote", "--version", "1", *HOME]) == 3
 assert main(["rollback", "--reason", "x", *HOME]) == 0
 assert main(["history", "--verify", *HOME]) == 0
 assert main(["sample", "models:/tiny@champion", "-n", "5", "--out", "drawn"]) == 0
