@@ -77,6 +77,11 @@ def measured_again(name: str, version: str, reference: Reference, protocol: dict
     from ganflow.evaluate import evaluate
 
     folder = download(f"models:/{name}/{version}")
+    if not Model(folder).history.exists():
+        raise RegistryError(
+            f"version {version} of {name} was registered without its history and cannot be measured again; register its "
+            "model again, or `ganflow promote --force`"
+        )
     settings = Evaluate(count=protocol["generated_count"], seed=protocol["seed"])
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "evaluation"
@@ -203,7 +208,8 @@ def _new_version(name: str, model: Model, evaluation: Evaluation, passport: dict
     with mlflow.start_run(run_id=run_of(model)), tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / DATA
         data.mkdir()
-        for path in (model.card, model.generator, evaluation.card, evaluation.influence, evaluation.samples):
+        files = (model.card, model.generator, model.history, evaluation.card, evaluation.influence, evaluation.samples)
+        for path in files:
             shutil.copy(path, data)
         write_text(data / evaluation.report.name, with_passport(evaluation.report.read_text(), passport))
         write_json(data / PASSPORT, passport)
