@@ -79,8 +79,8 @@ def measured_again(name: str, version: str, reference: Reference, protocol: dict
     folder = download(f"models:/{name}/{version}")
     if not Model(folder).history.exists():
         raise RegistryError(
-            f"version {version} of {name} was registered without its history and cannot be measured again; register its "
-            "model again, or `ganflow promote --force`"
+            f"version {version} of {name} was registered without its history and cannot be measured again; register "
+            "its model again, or `ganflow promote --force`"
         )
     settings = Evaluate(count=protocol["generated_count"], seed=protocol["seed"])
     with tempfile.TemporaryDirectory() as temporary:
