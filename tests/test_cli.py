@@ -138,6 +138,7 @@ CASES: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] = {
     "scores of another model": (["register", "run/other", *SCORED], 1, "evaluate` on this model first", another_model),
     "nothing to draw": (["sample", "run/model", "-n", "0"], 2, "-n 1 or more", None),
     "unknown picture": (["sample", "run/model", "--out", "grid.gif"], 2, "a .png or .npy", None),
+    "somebody's pictures": (["sample", "run/model", "--out", "photos"], 2, "photos holds something else", photos),
     "unknown version": (["promote", "--version", "99"], 1, "has no whole models:/tiny/99", None),
     "unknown model": (["promote", "--set", "register.name=none"], 1, "none has no version with the alias", None),
     "unknown registered model": (["sample", "models:/none@champion"], 1, "has no whole models:/none@champion", None),

@@ -144,6 +144,25 @@ def test_the_gate_promotes_refuses_and_promotes(copy):
     assert (decision["verdict"], decision["candidate"]["version"]) == ("unchanged", "3")
 
 
+def test_a_champion_of_another_protocol_is_measured_again(copy):
+    """The candidate is of another count; the champion is measured again under it, where the reference is there."""
+    shell(copy, "ganflow", "promote")
+    params = yaml.safe_load((copy / "params.yaml").read_text())
+    params["evaluate"]["count"] = 320
+    params["train"]["total_images"] = 6400
+    (copy / "params.yaml").write_text(yaml.safe_dump(params))
+    shell(copy, "dvc", "repro", "--quiet")
+    said = shell(copy, "ganflow", "promote", "--dry-run", "--reference", "nowhere", code=3)
+    assert "generated_count is 256 there and 320 here" in said
+    before = json.loads((copy / "run/decision.json").read_text())["candidate"]["fid"]
+    assert "promoted: fid_classifier_320" in shell(copy, "ganflow", "promote")
+    champion = json.loads((copy / "run/decision.json").read_text())["champion"]
+    assert champion["version"] == "1"
+    assert champion["protocol"]["generated_count"] == 320
+    assert champion["fid"] != before
+    assert "verified: 2 records" in shell(copy, "ganflow", "history", "--verify")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_a_stopped_repro_goes_on_in_the_same_run_to_the_same_bits(copy, tmp_path, number):
     """A real training under dvc, stopped in the middle by a signal, and the same command again."""

@@ -4,15 +4,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
-from ganflow import __version__
-from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused, RegistryError
+from ganflow import __version__, custody_verbs
+from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused
+from ganflow.verbs import Arguments, add_verb, section
 
-Arguments = argparse.Namespace
+__all__ = ["Arguments", "add_verb", "build_parser", "main", "section"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,48 +71,22 @@ def build_parser() -> argparse.ArgumentParser:
     register.add_argument("evaluation", metavar="EVALUATION")
     register.add_argument("out", metavar="OUT", help="registration.json")
 
-    promote = add_verb(verbs, "promote", "make the candidate the champion, if the gate agrees", run_promote)
-    promote.add_argument("--version", type=int, metavar="N", help="this version instead of the candidate")
-    promote.add_argument("--dry-run", action="store_true", help="decide, and move nothing")
-    promote.add_argument("--json", action="store_true", help="print the decision as JSON")
+    custody_verbs.add(verbs)
 
     sample = add_verb(verbs, "sample", "draw images from a model", run_sample, params=False)
     sample.add_argument("model", metavar="MODEL", help="a model folder, or models:/NAME@champion")
     sample.add_argument("-n", type=int, default=64, metavar="COUNT", dest="count")
     sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--out", type=Path, default=Path("grid.png"), help="a .png (a grid) or a .npy (uint8 N,C,H,W)")
+    sample.add_argument(
+        "--out",
+        type=Path,
+        default=Path("grid.png"),
+        help="a .png (a grid), a .npy (uint8 N,C,H,W), or a folder of PNGs",
+    )
 
     for plugin in entry_points(group="ganflow.commands"):
         plugin.load()(verbs)
     return parser
-
-
-def add_verb(
-    verbs: Any, name: str, help_text: str, run: Callable[[Arguments], None], params: bool = True
-) -> argparse.ArgumentParser:
-    """Add a verb with the options that every verb has; plug-ins use it too."""
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text, description=help_text)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    if params:
-        parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE")
-        parser.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="SECTION.KEY=VALUE",
-            dest="overrides",
-            help="override a parameter",
-        )
-    parser.set_defaults(run=run)
-    return parser
-
-
-def section(arguments: Arguments, name: str) -> str:
-    """A section of the parameters as JSON text."""
-    from ganflow.config import Section, load
-
-    value: Section = getattr(load(arguments.params, arguments.overrides), name)
-    return value.json_text()
 
 
 def run_prepare(arguments: Arguments) -> None:
@@ -153,26 +127,6 @@ def run_register(arguments: Arguments) -> None:
     steps.register(arguments.model, arguments.evaluation, arguments.out, section(arguments, "register_"))
 
 
-def run_promote(arguments: Arguments) -> None:
-    """`ganflow promote`."""
-    from ganflow import registry, steps
-    from ganflow.config import load
-
-    params = load(arguments.params, arguments.overrides)
-    name = params.register_.name
-    asked = None if arguments.version is None else str(arguments.version)
-    version = asked or registry.version_by_alias(name, registry.CANDIDATE)
-    if version is None:
-        raise RegistryError(
-            f"{name} has no version with the alias candidate; run `ganflow register`, or, where dvc.lock remembers a "
-            "registration that the registry has lost, `dvc repro --single-item --force register`"
-        )
-    decision = steps.promote_version(name, version, params.promote, arguments.dry_run)
-    print(json.dumps(decision.as_dict(), indent=2) if arguments.json else decision.table(name))
-    if decision.verdict == "refused":
-        raise Refused(f"version {version} of {name} is not promoted: {decision.reason}")
-
-
 def run_sample(arguments: Arguments) -> None:
     """`ganflow sample`."""
     import numpy as np
@@ -181,10 +135,16 @@ def run_sample(arguments: Arguments) -> None:
     from ganflow.images import grid, write_png
     from ganflow.sampling import sample_array
 
-    if arguments.count < 1 or arguments.out.suffix not in (".png", ".npy"):
+    if arguments.count < 1 or arguments.out.suffix not in (".png", ".npy", ""):
         raise ConfigError(
-            f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy"
+            f"cannot draw {arguments.count} images into {arguments.out}; give -n 1 or more, and a .png or .npy, or a "
+            "folder"
         )
+    if arguments.out.suffix == "":
+        from ganflow.serving import write_folder
+
+        write_folder(model_folder(arguments.model), arguments.out, arguments.seed, arguments.count)
+        return
     images = sample_array(model_folder(arguments.model), arguments.seed, arguments.count)
     if arguments.out.suffix == ".png":
         write_png(arguments.out, grid(images))

@@ -256,9 +256,21 @@ class Promote(Section):
     """The gate's rules."""
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """The candidate's FID must be below the champion's with this one-sided confidence."""
+    """The candidate's FID must be below the champion's with this one-sided confidence on the paired difference."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    """By how much more than the noise the candidate's FID must be below the champion's."""
     max_fid: Annotated[float, Field(gt=0)] | None = None
     """No champion has a FID above this; null sets no bound."""
+    min_precision: Fraction | None = None
+    """No champion has a precision below this; null sets no bound."""
+    min_recall: Fraction | None = None
+    """No champion has a recall below this; null sets no bound."""
+    max_precision_loss: Fraction | None = None
+    """The candidate's precision may be this much below the champion's; null does not ask."""
+    max_recall_loss: Fraction | None = None
+    """The candidate's recall may be this much below the champion's; null does not ask."""
+    best_of: Positive = 1
+    """The candidate was chosen as the best of this many; versions registered since the champion count by themselves."""
 
 
 class Params(Section):

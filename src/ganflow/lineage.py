@@ -1,12 +1,17 @@
 """Where a model came from: the passport that goes into the run, the model version and the report."""
 
+import hashlib
 import os
 import platform
 import subprocess
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("ganflow", "torch", "torchvision", "numpy", "mlflow", "dvc", "kfp")
+OURS = (":(top)", ":(top,exclude)dvc.lock", ":(top,exclude)run")
+DIFF_LIMIT = 1_000_000
 
 
 def provenance(generator_sha256: str) -> dict[str, Any]:
@@ -19,6 +24,7 @@ def provenance(generator_sha256: str) -> dict[str, Any]:
         "git": git_state(),
         "image": os.environ.get("GANFLOW_IMAGE"),
         "kubeflow_run": os.environ.get("KFP_RUN_ID"),
+        "pipeline_sha256": os.environ.get("GANFLOW_PIPELINE_SHA256"),
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),
@@ -45,23 +51,45 @@ def passport(card: dict[str, Any], scores: dict[str, Any], trained: dict[str, An
 
 
 def git_state() -> dict[str, Any] | None:
-    """Revision and dirty flag of the repository in the working directory; None where there is none.
+    """Revision, tags, dirty flag and diff of the repository in the working directory; None where there is none.
 
-    What a run itself writes (dvc.lock, the folder run) makes it no dirtier.
+    What a run itself writes (dvc.lock, the folder run) makes it no dirtier. `git apply` takes the diff; new files are
+    in it, and one of more than DIFF_LIMIT characters is only known by its hash.
     """
-    revision = _git("rev-parse", "HEAD")
+    revision = git("rev-parse", "HEAD")
     if revision is None:
         return None
-    changes = _git("status", "--porcelain", "--", ":(top)", ":(top,exclude)dvc.lock", ":(top,exclude)run")
-    return {"revision": revision, "dirty": bool(changes)}
+    diff = _diff()
+    return {
+        "revision": revision,
+        "tags": (git("tag", "--points-at", "HEAD") or "").split(),
+        "dirty": bool(diff),
+        "diff": diff if len(diff) <= DIFF_LIMIT else None,
+        "diff_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
+    }
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, folder: Path | None = None, index: Path | None = None) -> str | None:
+    """What git prints, in a folder and with an index of its own where they are given; None where it fails."""
+    environment = os.environ | ({"GIT_INDEX_FILE": str(index)} if index else {})
+    command = ["git", *arguments]
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder, env=environment)
+    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
         return None
-    return result.stdout.strip()
+    return result.stdout.rstrip("\n")
+
+
+def _diff() -> str:
+    """Everything that is not committed, as one binary-safe patch; the user's own index stays as it is."""
+    if not git("status", "--porcelain", "--", *OURS):
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "index"
+        git("read-tree", "HEAD", index=index)
+        git("add", "--all", "--", *OURS, index=index)
+        diff = git("diff", "--cached", "--binary", "HEAD", index=index)
+    return diff + "\n" if diff else ""
 
 
 def _version(name: str) -> str | None:

@@ -38,6 +38,13 @@ real ones; after {card["images_seen"]:,} training images. Lower is better; ± is
 """
 
 
+def with_passport(page: str, passport: dict[str, Any]) -> str:
+    """The page with the passport behind the rest: it is known only when the model is registered."""
+    rows = {key: value if isinstance(value, dict) else {"": value} for key, value in passport.items()}
+    tables = "".join(f"<h3>{html.escape(key)}</h3>{_table(values)}" for key, values in rows.items())
+    return page.replace("</html>", f"<h2>Passport</h2>{tables}\n</html>")
+
+
 def _table(values: dict[str, Any]) -> str:
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     rows = (f"<tr><th>{html.escape(key)}<td><code>{html.escape(text)}</code>" for key, text in texts.items())

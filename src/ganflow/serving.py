@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ganflow.artifacts import Model
-from ganflow.images import Images
+from ganflow.artifacts import Model, read_json, write_json
+from ganflow.errors import ConfigError
+from ganflow.images import Images, write_png
+from ganflow.progress import progress
 from ganflow.sampling import load_generator, sample
 
 COLUMNS = ("seed", "count")
@@ -34,6 +36,26 @@ class Sampler:
             for chunk in sample(self.generator, self.latent_dim, int(seed), int(count))
         ]
         return np.concatenate(chunks)
+
+
+def write_folder(model: Path, out: Path, seed: int, count: int) -> None:
+    """Draw `count` images of the model in a folder into `out`, image i as 000000i.png; goes on where it was stopped.
+
+    Raises ConfigError when `out` holds what is not such a drawing of this model and seed.
+    """
+    drawing = {"generator_sha256": Model(model).read_card()["generator_sha256"], "seed": seed}
+    mark = out / "drawing.json"
+    if out.exists() and any(out.iterdir()) and not (mark.exists() and read_json(mark) == drawing):
+        raise ConfigError(f"{out} holds something else than images of this model and seed {seed}; name another folder")
+    write_json(mark, drawing)
+    generator, latent_dim = load_generator(Model(model))
+    with progress("sample") as advance:
+        done = 0
+        for chunk in sample(generator, latent_dim, seed, count):
+            for image in chunk.numpy():
+                write_png(out / f"{done:07d}.png", image.transpose(1, 2, 0))
+                done += 1
+            advance(done, count)
 
 
 def _load_pyfunc(path: str) -> Sampler:

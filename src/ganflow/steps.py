@@ -113,21 +113,29 @@ def register(model: str, evaluation: str, out: str, register: str) -> None:
 def promote(registration: str, out: str, promote: str) -> Decision:
     """Let the gate (section `promote`) decide on a registered version; `out` is decision.json."""
     made = read_json(Path(registration))
-    decision = promote_version(made["name"], made["version"], parse(config.Promote, promote, "promote"))
-    write_json(Path(out), decision.as_dict())
-    return decision
+    return promote_version(made["name"], made["version"], parse(config.Promote, promote, "promote"), out=Path(out))
 
 
-def promote_version(name: str, version: str, rules: config.Promote, dry_run: bool = False) -> Decision:
-    """Decide, and move the alias `champion` if the gate says so and this is no dry run."""
-    from ganflow import promotion, registry
+def promote_version(
+    name: str,
+    version: str,
+    rules: config.Promote,
+    *,
+    out: Path | None = None,
+    reference: Path | None = None,
+    force: str | None = None,
+    dry_run: bool = False,
+) -> Decision:
+    """Decide on a version, enter the decision in the ledger and move the aliases; a dry run only decides.
 
-    champion = registry.version_by_alias(name, registry.CHAMPION)
-    decision = promotion.decide(
-        registry.measured(name, version), registry.measured(name, champion) if champion else None, rules
-    )
-    if decision.verdict == "promoted" and not dry_run:
-        registry.promote(name, version)
+    A champion of another protocol is measured again when `reference` has the candidate's. `force` is the reason to
+    promote against the gate. `out` takes the decision as JSON.
+    """
+    from ganflow import custody
+
+    decision = custody.promote(name, version, rules, Reference(reference) if reference else None, force, dry_run)
+    if out:
+        write_json(out, decision.as_dict())
     return decision
 
 
