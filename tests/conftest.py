@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests run side by side, a core each
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ganflow-cache-")  # nobody's own is read or written
 
 import numpy as np
 import pytest
@@ -44,6 +47,13 @@ def write_idx(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -
     (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
     header = np.array([0x801, len(labels)], ">i4").tobytes()
     (folder / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes(), mtime=0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_stays() -> Iterator[None]:
+    """The session's cache is removed at its end."""
+    yield
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "artifacts", "device", "randomness", "images", "progress", "data", "networks", "sampling",
-    "losses", "history", "training", "metrics", "report", "evaluate", "promotion", "lineage", "tracking", "serving",
-    "registry", "steps", "cli", "__main__",
+    "errors", "config", "artifacts", "protocol", "cache", "device", "randomness", "images", "folders", "progress",
+    "data", "networks", "sampling", "losses", "history", "training", "metrics", "report", "pictures", "evaluate",
+    "compare", "promotion", "lineage", "tracking", "serving", "registry", "steps", "cli", "__main__",
 ]  # fmt: skip
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 

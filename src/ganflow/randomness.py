@@ -28,6 +28,7 @@ class Stream(IntEnum):
     LAYERS = 5
     EXTRACTOR = 6
     HELD_OUT = 7
+    EVALUATION = 20
 
 
 def philox(
