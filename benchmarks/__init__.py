@@ -1,0 +1,1 @@
+"""Speed and trust, measured: one command, one table."""
