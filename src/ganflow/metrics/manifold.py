@@ -48,12 +48,12 @@ def radii(features: Features) -> Float32:
 
     Where there are fewer others than k, the distance to the farthest of them; of one row, zeros.
     """
-    data = _centred(features, features)
+    data, mean = _placed(features), _mean(features)
     k = min(K_DENSITY + 1, len(data))
     found = np.empty((len(data), k), np.float32)
     for first in range(0, len(data), ROWS):
         best: Tensor | None = None
-        for _, tile in _tiles(data[first : first + ROWS], data):
+        for _, tile in _tiles(data[first : first + ROWS], data, mean):
             near = tile.topk(min(k, tile.shape[1]), largest=False).values
             best = near if best is None else torch.cat([best, near], 1)
             best = best.topk(min(k, best.shape[1]), largest=False).values
@@ -65,7 +65,7 @@ def radii(features: Features) -> Float32:
 
 def manifold(generated: Features, real: Features, real_radii: Float32) -> Manifold:
     """Precision, recall, density and coverage of features (N, d) against (M, d), whose `radii` are (M, K_DENSITY)."""
-    x, y = _centred(generated, real), _centred(real, real)
+    x, y, mean = _placed(generated), _placed(real), _mean(real)
     device = x.device
     own = torch.from_numpy(radii(generated)[:, K_PRECISION - 1]).to(device).square()
     theirs = torch.from_numpy(real_radii).to(device).square()
@@ -73,7 +73,7 @@ def manifold(generated: Features, real: Features, real_radii: Float32) -> Manifo
     inside = 0
     for first in range(0, len(x), ROWS):
         rows = slice(first, first + ROWS)
-        for columns, tile in _tiles(x[rows], y):
+        for columns, tile in _tiles(x[rows], y, mean):
             near = theirs[columns]
             precise[rows] |= (tile <= near[:, K_PRECISION - 1]).any(1)
             recalled[columns] |= (tile <= own[rows, None]).any(0)
@@ -87,12 +87,12 @@ def manifold(generated: Features, real: Features, real_radii: Float32) -> Manifo
 
 def nearest(queries: Features, features: Features) -> Neighbours:
     """The nearest of the rows (M, d) to each query (n, d); of several equally near, the first."""
-    x, y = _centred(queries, features), _centred(features, features)
+    x, y, mean = _placed(queries), _placed(features), _mean(features)
     distances, rows = np.empty(len(x), np.float32), np.empty(len(x), np.int64)
     for first in range(0, len(x), ROWS):
         best = torch.full((len(x[first : first + ROWS]),), torch.inf, device=x.device)
         place = torch.zeros_like(best, dtype=torch.int64)
-        for columns, tile in _tiles(x[first : first + ROWS], y):
+        for columns, tile in _tiles(x[first : first + ROWS], y, mean):
             near, at = tile.min(1)
             place = torch.where(near < best, at + columns.start, place)
             best = torch.minimum(best, near)
@@ -100,17 +100,24 @@ def nearest(queries: Features, features: Features) -> Neighbours:
     return Neighbours(distances, rows)
 
 
-def _tiles(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Squared distances of all the rows of x to COLUMNS rows of y at a time."""
+def _tiles(x: Tensor, y: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Squared distances of all the rows of x to COLUMNS rows of y at a time.
+
+    `mean` is taken from both: small norms keep the digits of small distances.
+    """
+    x = x - mean
     norms = x.square().sum(1, keepdim=True)
     for first in range(0, len(y), COLUMNS):
-        columns = y[first : first + COLUMNS]
+        columns = y[first : first + COLUMNS] - mean
         sums = norms + columns.square().sum(1)
         squared = torch.addmm(sums, x, columns.T, alpha=-2)
         yield slice(first, first + len(columns)), squared.masked_fill_(squared <= sums.mul_(ROUNDING), 0)
 
 
-def _centred(features: Features, around: Features) -> Tensor:
-    """float32, less the mean of `around`: small norms keep the digits of small distances."""
-    mean = around.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return torch.from_numpy(np.asarray(features, np.float32) - mean).to(best_device())
+def _mean(features: Features) -> Tensor:
+    return torch.from_numpy(features.mean(axis=0, dtype=np.float64).astype(np.float32)).to(best_device())
+
+
+def _placed(features: Features) -> Tensor:
+    """float32 on the device; on the CPU float32 features are not copied."""
+    return torch.from_numpy(np.ascontiguousarray(features, np.float32)).to(best_device())
