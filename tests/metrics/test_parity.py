@@ -12,7 +12,7 @@ from ganflow.config import Evaluate
 from ganflow.metrics import polynomial_mmd
 from ganflow.metrics.inception import Inception
 
-N = 40
+N = 32
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +32,8 @@ def test_torch_fidelity_on_the_same_folders(wheel: Path, weights: Path, tmp_path
     real, fake = write(tmp_path / "real", 0, 8), write(tmp_path / "fake", 1, 6)
     theirs = fidelity.calculate_metrics(
         input1=str(fake), input2=str(real), fid=True, kid=True, prc=True, kid_subsets=1, kid_subset_size=N,
-        feature_extractor_weights_path=str(weights), cuda=False, cache=False, verbose=False, batch_size=20,
-        save_cpu_ram=True,
+        feature_extractor="inception-v3-compat", feature_layer_prc="2048", save_cpu_ram=True, batch_size=N,
+        feature_extractor_weights_path=str(weights), cuda=False, cache=False, verbose=False,
     )  # fmt: skip
     ours = compare_folders(real, fake, Evaluate(extractor="inception", inception_weights=str(wheel)))
     assert ours[f"fid_inception_{N}"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
