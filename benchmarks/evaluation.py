@@ -72,7 +72,7 @@ def features(count: int, rounds: int) -> None:
 
 
 def frechet(d: int = 2048) -> None:
-    """CPU seconds of the distance between two covariances of 10,000 features that are mixed and cut at zero, as Inception's are."""
+    """CPU seconds of the distance of two sets of 10,000 features, mixed and cut at zero as Inception's are."""
     mu1, sigma1, mu2, sigma2 = (*_moments(0, d), *_moments(1, d))
     runs: Timed = {"ganflow": lambda: frechet_distance(mu1, sigma1, mu2, sigma2)}
     runs |= dict(_frechet_peers(mu1, sigma1, mu2, sigma2))

@@ -110,7 +110,7 @@ def _factor(sigma: Float64) -> Float64:
     except np.linalg.LinAlgError:  # fewer images than features, or a feature that never varies
         values, vectors = np.linalg.eigh(sigma)
         root = vectors * np.sqrt(values.clip(min=0))
-        return np.asarray(np.linalg.qr(root.T, mode="r").T, dtype=np.float64)
+        return np.asarray(np.linalg.qr(root.T)[1].T, dtype=np.float64)
 
 
 def _congruent(factor: Float64, sigma: Float64) -> Float64:
