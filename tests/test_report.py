@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ganflow.artifacts import Evaluation
 from ganflow.report import write_report
 
 SCORES: dict[str, Any] = {
@@ -29,10 +30,11 @@ HEIGHT = 220
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> Path:
-    path = tmp_path / "samples.png"
-    Image.new("L", (8, 8), 128).save(path)
-    return path
+def samples(tmp_path: Path) -> Evaluation:
+    folder = Evaluation(tmp_path)
+    for path in (folder.samples, folder.interpolation, folder.neighbours):
+        Image.new("L", (8, 8), 128).save(path)
+    return folder
 
 
 def history(losses: list[tuple[float, float]]) -> list[dict[str, float]]:
@@ -49,7 +51,7 @@ def curves(page: str) -> list[list[float]]:
     ]
 
 
-def test_the_losses_of_minimax_lie_inside_the_picture(samples: Path) -> None:
+def test_the_losses_of_minimax_lie_inside_the_picture(samples: Evaluation) -> None:
     page = write_report(SCORES, CARD, history(LOSSES), samples)
     loss_d, loss_g, *_ = curves(page)
     assert (loss_d[0], loss_g[0]) == (0, HEIGHT)  # the largest and the smallest
@@ -62,7 +64,7 @@ def test_the_losses_of_minimax_lie_inside_the_picture(samples: Path) -> None:
     ("losses", "labels"),
     [([(1.4, 0.7), (1.2, 0.9)], "0.00 to 1.40"), ([(-1.0, -0.7)], "-1.00 to -0.70"), ([(0.0, 0.0)], "0.00 to 0.00")],
 )
-def test_both_ends_of_the_scale_are_said(samples: Path, losses: list[tuple[float, float]], labels: str) -> None:
+def test_both_ends_of_the_scale_are_said(samples: Evaluation, losses: list[tuple[float, float]], labels: str) -> None:
     page = write_report(SCORES, CARD, history(losses), samples)
     assert f"{labels} over" in page
     assert all(0 <= y <= HEIGHT for curve in curves(page) for y in curve)
@@ -82,7 +84,7 @@ class References(HTMLParser):
         self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
 
 
-def test_the_page_needs_no_other_file(samples: Path) -> None:
+def test_the_page_needs_no_other_file(samples: Evaluation) -> None:
     page = write_report(SCORES, CARD, history(LOSSES), samples)
     references = References(page)
     assert references.found
@@ -92,7 +94,7 @@ def test_the_page_needs_no_other_file(samples: Path) -> None:
     assert "@import" not in page
 
 
-def test_what_users_write_is_text(samples: Path) -> None:
+def test_what_users_write_is_text(samples: Evaluation) -> None:
     data = {"name": "<b>", "classes": ["<b>", '"><b>']}
     card = CARD | {"data": data, "parameters": {"<b>": "<b>"}, "architecture": {"name": "<b>", "<b>": 1}}
     page = write_report(SCORES, card, history(LOSSES), samples)

@@ -96,7 +96,7 @@ class Reference(Folder):
 
     @property
     def stats(self) -> Path:
-        """npz: mu (d,), sigma (d, d) float64, features (N, d) float32."""
+        """npz: the fields of metrics.RealStatistics, and small pictures of the training images in its bank."""
         return self.path / "stats.npz"
 
 
@@ -175,6 +175,21 @@ class Evaluation(Folder):
     def samples(self) -> Path:
         """PNG grid of the first evaluated images."""
         return self.path / "samples.png"
+
+    @property
+    def interpolation(self) -> Path:
+        """PNG: rows of images between two samples each."""
+        return self.path / "interpolation.png"
+
+    @property
+    def neighbours(self) -> Path:
+        """PNG: samples, each with its nearest training image to the right."""
+        return self.path / "neighbours.png"
+
+    @property
+    def classes(self) -> Path:
+        """PNG: a row of samples a class; of a conditional generator alone."""
+        return self.path / "classes.png"
 
     @property
     def report(self) -> Path:

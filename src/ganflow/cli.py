@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -60,11 +61,19 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--reference", metavar="REFERENCE", help="keep the best state by an online FID against it")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run, if any")
 
-    evaluate = add_verb(verbs, "evaluate", "score a model against the reference", run_evaluate)
-    evaluate.add_argument("model", metavar="MODEL")
-    evaluate.add_argument("reference", metavar="REFERENCE")
-    evaluate.add_argument("out", metavar="OUT")
-    evaluate.add_argument("--json", action="store_true", help="print scores.json")
+    evaluate = add_verb(
+        verbs, "evaluate", "score a model against the reference, or images against images", run_evaluate
+    )
+    evaluate.add_argument("model", metavar="MODEL", nargs="?")
+    evaluate.add_argument("reference", metavar="REFERENCE", nargs="?")
+    evaluate.add_argument("out", metavar="OUT", nargs="?")
+    evaluate.add_argument(
+        "--images",
+        nargs=2,
+        metavar=("REAL", "GENERATED"),
+        help="two plain folders of images instead, measured with Inception, or with evaluate.extractor=custom",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print the scores as JSON")
 
     register = add_verb(verbs, "register", "put a scored model into the MLflow registry as candidate", run_register)
     register.add_argument("model", metavar="MODEL")
@@ -115,9 +124,33 @@ def run_evaluate(arguments: Arguments) -> None:
     """`ganflow evaluate`."""
     from ganflow import steps
 
-    scores = steps.evaluate(arguments.model, arguments.reference, arguments.out, section(arguments, "evaluate"))
+    paths = [path for path in (arguments.model, arguments.reference, arguments.out) if path is not None]
+    if len(paths) != (0 if arguments.images else 3):
+        raise ConfigError(
+            f"evaluate got {len(paths)} paths; give MODEL REFERENCE OUT, or --images REAL GENERATED and no other"
+        )
+    if arguments.images:
+        real, generated = arguments.images
+        scores = steps.compare(real, generated, _folder_settings(arguments))
+    else:
+        scores = steps.evaluate(arguments.model, arguments.reference, arguments.out, section(arguments, "evaluate"))
     if arguments.json:
         print(json.dumps(scores, indent=2, sort_keys=True))
+    elif arguments.images:
+        print("\n".join(f"{name}  {value:.6g}" for name, value in scores.items() if isinstance(value, float)))
+
+
+def _folder_settings(arguments: Arguments) -> str:
+    """The section `evaluate` for plain folders: Inception unless `--set` says else; no params.yaml is needed."""
+    from ganflow.config import load
+
+    arguments.overrides.insert(0, "evaluate.extractor=inception")
+    if arguments.params.exists() or arguments.params != Path("params.yaml"):
+        return section(arguments, "evaluate")
+    with tempfile.TemporaryDirectory() as folder:
+        defaults = Path(folder) / "params.yaml"
+        defaults.write_text("{}")
+        return load(defaults, arguments.overrides).evaluate.json_text()
 
 
 def run_register(arguments: Arguments) -> None:

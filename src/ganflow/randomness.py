@@ -33,6 +33,7 @@ class Stream(IntEnum):
     PENALTY = 9
     ONLINE = 10
     CLASSES = 11
+    EVALUATION = 20
 
 
 def philox(

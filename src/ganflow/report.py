@@ -3,8 +3,9 @@
 import base64
 import html
 import json
-from pathlib import Path
 from typing import Any
+
+from ganflow.artifacts import Evaluation
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -12,11 +13,25 @@ table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-
 td { font-variant-numeric: tabular-nums; } img { image-rendering: pixelated; max-width: 100%; }
 svg { width: 100%; height: auto; } code { overflow-wrap: anywhere; } .score { font-size: 2rem; }
 """
+MEANINGS = {
+    "fid": "Fréchet distance at this number of images; lower is better",
+    "fid_infinity": "the same, extrapolated to infinitely many images",
+    "kid": "kernel distance, unbiased; lower is better",
+    "precision": "part of the generated images that look real",
+    "recall": "part of the real images that could be generated",
+    "density": "real neighbourhoods around a generated image; about 1 is right",
+    "coverage": "part of the real images with a generated one near",
+    "inception_score": "how sure and how varied the classes are; higher is better",
+    "nearest_distance": "median distance to the nearest training image",
+    "memorisation": "chance to be nearer to the training images than an unseen real one is; 0.5 is right, 1 is a copy",
+}
 COLOURS = ("#c0392b", "#2471a3", "#b7950b", "#1e8449")
 
 
-def write_report(scores: dict[str, Any], card: dict[str, Any], history: list[dict[str, float]], samples: Path) -> str:
-    """The page as HTML text, from the content of scores.json, model.json and history.jsonl, and a PNG."""
+def write_report(
+    scores: dict[str, Any], card: dict[str, Any], history: list[dict[str, float]], evaluation: Evaluation
+) -> str:
+    """The page as HTML text, from the content of scores.json, model.json and history.jsonl, and the pictures."""
     score = scores["score"]
     data = card["data"]
     return f"""<!doctype html>
@@ -25,8 +40,9 @@ def write_report(scores: dict[str, Any], card: dict[str, Any], history: list[dic
 <p class="score">{score} = {scores[score]:.3f} ± {scores[f"{score}_se"]:.3f}</p>
 <p>{scores["protocol"]["generated_count"]:,} generated images against {scores["protocol"]["real_count"]:,} held-out
 real ones; after {card["images_seen"]:,} training images. Lower is better; ± is one standard error.</p>
-<h2>Samples</h2>
-<img alt="grid of generated images" src="data:image/png;base64,{base64.b64encode(samples.read_bytes()).decode()}">
+{_warnings(scores.get("warnings", []))}
+<h2>Scores</h2>{_numbers(scores)}
+{_pictures(evaluation)}
 <h2>Training</h2>
 <h3>Losses</h3>{_curves(history, ("loss_d", "loss_g"))}
 <h3>What D believes</h3>{_curves(history, ("d_real", "d_fake"))}
@@ -43,6 +59,37 @@ def with_passport(page: str, passport: dict[str, Any]) -> str:
     rows = {key: value if isinstance(value, dict) else {"": value} for key, value in passport.items()}
     tables = "".join(f"<h3>{html.escape(key)}</h3>{_table(values)}" for key, values in rows.items())
     return page.replace("</html>", f"<h2>Passport</h2>{tables}\n</html>")
+
+
+def _numbers(scores: dict[str, Any]) -> str:
+    """Every score, with its standard error where it has one, and what it says."""
+    rows = []
+    for metric, meaning in MEANINGS.items():
+        name = scores["score"].replace("fid", metric, 1)
+        if name in scores:
+            error = f" ± {scores[f'{name}_se']:.4g}" if f"{name}_se" in scores else ""
+            rows.append(f"<tr><th>{html.escape(name)}<td>{scores[name]:.4g}{error}<td>{meaning}")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _warnings(warnings: list[str]) -> str:
+    return "".join(f"<p><strong>Warning:</strong> {html.escape(text)}</p>" for text in warnings)
+
+
+def _pictures(evaluation: Evaluation) -> str:
+    """The pictures that there are, each under its title."""
+    shown = {
+        "Samples": (evaluation.samples, "grid of generated images"),
+        "Classes": (evaluation.classes, "a row of generated images a class"),
+        "Between samples": (evaluation.interpolation, "rows of images between two samples"),
+        "Nearest training images": (evaluation.neighbours, "samples, each with its nearest real image to the right"),
+    }
+    return "\n".join(
+        f"<h2>{title}</h2>\n"
+        f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+        for title, (path, text) in shown.items()
+        if path.exists()
+    )
 
 
 def _table(values: dict[str, Any]) -> str:

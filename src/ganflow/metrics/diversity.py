@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ganflow.metrics.frechet import Features, Float64, moments
+from ganflow.metrics.moments import Features, Float64, moments
 
 SMALLEST = 7
 """Images are averaged down until their side is 7 or 8."""

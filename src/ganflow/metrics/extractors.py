@@ -1,6 +1,6 @@
 """What turns images into features: one interface for every network, and the file that keeps it.
 
-images -> features (`extract`) -> statistics (`frechet.moments`) -> distance (`frechet.frechet_distance`).
+images -> features (`extract`) -> statistics (`moments.moments`) -> distance (`frechet.frechet_distance`).
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,13 +23,14 @@ from ganflow.config import Evaluate
 from ganflow.device import best_device, exact
 from ganflow.errors import ArtifactError, DataError
 from ganflow.metrics.classifier import Classifier, fit_classifier
+from ganflow.metrics.custom import Custom, load_custom
 from ganflow.metrics.inception import Inception, load_inception
 
 # Convolution libraries choose their algorithm by batch size; every forward pass therefore has this many images.
 CHUNK = 32
 HEADER = "extractor"
-Network: TypeAlias = Classifier | Inception
-NETWORKS: dict[str, type[Network]] = {"classifier": Classifier, "inception": Inception}
+Network: TypeAlias = Classifier | Inception | Custom
+NETWORKS: dict[str, type[Classifier] | type[Inception]] = {"classifier": Classifier, "inception": Inception}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Extractor:
 
     @property
     def name(self) -> str:
-        """`classifier` or `inception`; part of the score's name."""
+        """`classifier`, `inception` or `custom`; part of the score's name."""
         return str(self.network.NAME)
 
     @property
@@ -60,9 +61,16 @@ class Extractor:
             raise TypeError(f"an extractor takes uint8 images, not {images.dtype}")
         return torch.cat([self._features(chunk) for chunk in _chunks([images])])
 
+    @torch.inference_mode()
+    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Class probabilities, float32 (N, classes), of features (N, d); None where the network knows no classes."""
+        if not isinstance(self.network, Classifier):
+            return None
+        logits = self.network.head(torch.from_numpy(features).to(best_device()))
+        return np.asarray(logits.softmax(1).cpu().numpy(), np.float32)
+
     def _features(self, chunk: Tensor) -> Tensor:
-        device = next(self.network.parameters()).device
-        whole = F.pad(chunk, (0, 0, 0, 0, 0, 0, 0, CHUNK - len(chunk))).to(device)
+        whole = F.pad(chunk, (0, 0, 0, 0, 0, 0, 0, CHUNK - len(chunk))).to(best_device())
         with exact():
             features: Tensor = self.network(whole)
         return features[: len(chunk)].cpu()
@@ -75,18 +83,25 @@ def fit_or_load(
     classes: int,
     advance: Callable[[int, int], None],
 ) -> Extractor:
-    """The extractor that the settings name: Inception's weights, or a classifier fitted to the training split.
+    """The extractor that the settings name: Inception, a user's file, or a classifier fitted to the images.
 
-    `images` (N, C, R, R), `labels` (N,), `classes` and `advance` are as in `fit_classifier`, and unused by Inception.
-    Raises DataError when the classifier has no labels to learn, ArtifactError when Inception's weights are not here.
+    `images` (N, C, R, R), `labels` (N,), `classes` and `advance` are as in `fit_classifier`; the others need none.
+    Raises DataError when the classifier has no labels to learn, ArtifactError when the others' file is not here.
     """
-    if settings.extractor == "inception":
-        weights = settings.inception_weights
-        return _extractor(load_inception(Path(weights) if weights else None))
+    if settings.extractor != "classifier":
+        return load_named(settings)
     if labels is None:
         raise DataError("the images have no labels for a classifier to learn; set evaluate.extractor=inception")
     epochs, seed = settings.classifier_epochs, settings.seed
     return _extractor(fit_classifier(images, labels, classes, epochs, seed, advance))
+
+
+def load_named(settings: Evaluate) -> Extractor:
+    """Inception or the user's file, as the settings say. Raises ArtifactError when it is not there, or refused."""
+    if settings.extractor == "custom":
+        return _extractor(load_custom(Path(settings.extractor_file) if settings.extractor_file else None))
+    weights = settings.inception_weights
+    return _extractor(load_inception(Path(weights) if weights else None))
 
 
 def extract(
@@ -119,13 +134,20 @@ def load(path: Path) -> Extractor:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})[HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        with torch.device("meta"):  # no time and no random numbers for weights that are replaced
-            network = NETWORKS[card["name"]](**card["architecture"])
-        network.load_state_dict(tensors, assign=True)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        network = _rebuilt(card, tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, ArtifactError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"{path} is not a whole extractor ({reason}); run `ganflow reference` again") from error
     return Extractor(_placed(network), file_hash(path))
+
+
+def _rebuilt(card: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
+    if card["name"] == Custom.NAME:
+        return Custom(tensors["program"].numpy().tobytes())
+    with torch.device("meta"):  # no time and no random numbers for weights that are replaced
+        network = NETWORKS[card["name"]](**card["architecture"])
+    network.load_state_dict(tensors, assign=True)
+    return network
 
 
 def _extractor(network: Network) -> Extractor:
@@ -140,14 +162,18 @@ def _placed(network: Network) -> Network:
 def _serialised(network: Network) -> bytes:
     """The safetensors file. One header entry alone: safetensors writes several in no fixed order."""
     card = json.dumps({"name": network.NAME, "architecture": network.architecture}, sort_keys=True)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {"program": network.program} if isinstance(network, Custom) else network.state_dict()
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     return to_bytes(tensors, metadata={HEADER: card})
 
 
 def _chunks(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The same images, CHUNK at a time; the last chunk may be shorter."""
+    """The same images, CHUNK at a time; the last chunk, and the last before images of another size, may be shorter."""
     rest: list[Tensor] = []
     for batch in batches:
+        if rest and rest[0].shape[1:] != batch.shape[1:]:
+            yield from (part for part in rest if len(part))
+            rest = []
         joined = torch.cat([*rest, batch])
         whole = len(joined) // CHUNK * CHUNK
         for first in range(0, whole, CHUNK):

@@ -5,47 +5,55 @@ the FID as |mu1 - mu2|² + tr(S1 + S2 - 2 (S1 S2)^½) of the features' means and
 float64: at an FID of 2, float32 leaves no correct digit.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
 import numpy as np
-from numpy.typing import NDArray
 
 from ganflow.errors import ArtifactError
+from ganflow.metrics.moments import Features, Float64, require_finite
 
 CHUNK = 4096
-Float64 = NDArray[np.float64]
-Features = NDArray[np.float32] | Float64
+PANEL = 256
 
 
-def moments(features: Features) -> tuple[Float64, Float64]:
-    """Mean (d,) and unbiased covariance (d, d), float64, of float32 or float64 features (N, d).
+@dataclass(frozen=True)
+class Difference:
+    """How much a second model's FID exceeds a first one's, on common latents."""
 
-    Raises ArtifactError for fewer than two rows, and for features that are not finite.
-    """
-    n, d = features.shape
-    if n < 2:
-        raise ArtifactError(f"a covariance needs 2 images or more, and there are {n}; give more images")
-    _require_finite(features)
-    mu: Float64 = features.mean(axis=0, dtype=np.float64)
-    # Sums of deviations from the mean keep the digits that E[xx'] - E[x]E[x]' loses.
-    sigma = np.zeros((d, d))
-    for first in range(0, n, CHUNK):
-        centred = features[first : first + CHUNK] - mu
-        sigma += centred.T @ centred
-    return mu, sigma / (n - 1)
+    value: float
+    standard_error: float
+    low: float
+    """Lower end of the two-sided confidence interval."""
+    high: float
 
 
 def frechet_distance(mu1: Float64, sigma1: Float64, mu2: Float64, sigma2: Float64) -> float:
     """The FID (Heusel et al. 2017) of means (d,) and covariances (d, d), float64; singular ones too.
 
-    With S1 = LLᵀ, the trace of (S1 S2)^½ is the sum of the square roots of the eigenvalues of LᵀS2L, a symmetric
-    matrix. Raises ArtifactError for statistics of unlike length, or that are not finite.
+    Raises ArtifactError for statistics of unlike length, or that are not finite.
     """
-    _require_alike(mu1, mu2)
-    _require_finite(mu1, sigma1, mu2, sigma2)
-    factor = _factor(sigma1)
-    roots = np.sqrt(np.linalg.eigvalsh(factor.T @ sigma2 @ factor).clip(min=0))
-    difference = mu1 - mu2
-    distance = difference @ difference + np.trace(sigma1) + np.trace(sigma2) - 2 * roots.sum()
-    return max(float(distance), 0.0)
+    return distance_to(mu2, sigma2)(mu1, sigma1)
+
+
+def distance_to(mu: Float64, sigma: Float64) -> Callable[[Float64, Float64], float]:
+    """The FID to a mean (d,) and covariance (d, d), as a function of another mean and covariance; factors once.
+
+    With S1 = LLᵀ, the trace of (S1 S2)^½ is the sum of the square roots of the eigenvalues of LᵀS2L, a symmetric
+    matrix. Raises ArtifactError, as does the function, for statistics of unlike length, or that are not finite.
+    """
+    require_finite(mu, sigma)
+    factor = _factor(sigma)
+
+    def distance(mu2: Float64, sigma2: Float64) -> float:
+        _require_alike(mu2, mu)
+        require_finite(mu2, sigma2)
+        roots = np.sqrt(np.linalg.eigvalsh(_congruent(factor, sigma2)).clip(min=0))
+        step = mu - mu2
+        return max(float(step @ step + np.trace(sigma) + np.trace(sigma2) - 2 * roots.sum()), 0.0)
+
+    return distance
 
 
 def influence(features: Features, mu_g: Float64, sigma_g: Float64, mu_r: Float64, sigma_r: Float64) -> Float64:
@@ -57,7 +65,7 @@ def influence(features: Features, mu_g: Float64, sigma_g: Float64, mu_r: Float64
     Raises ArtifactError for statistics of unlike length, or that are not finite.
     """
     _require_alike(mu_g, mu_r)
-    _require_finite(features, mu_g, sigma_g, mu_r, sigma_r)
+    require_finite(features, mu_g, sigma_g, mu_r, sigma_r)
     excess = np.eye(len(mu_g)) - _transport(sigma_g, sigma_r)
     constant = np.sum(excess * sigma_g)
     values = np.empty(len(features))
@@ -71,19 +79,50 @@ def influence(features: Features, mu_g: Float64, sigma_g: Float64, mu_r: Float64
 def standard_error(values: Float64) -> float:
     """Standard error of the FID from the influences (N,) of the generated images: sqrt(Var / N).
 
-    The real statistics count as given. Of two models on common latents, the difference of their influences gives
-    the standard error of the difference of their FIDs.
+    The real statistics count as given.
     """
     return float(np.sqrt(values.var(ddof=1) / len(values)))
 
 
+def paired_difference(
+    fid_a: float, influence_a: Float64, fid_b: float, influence_b: Float64, confidence: float = 0.95
+) -> Difference:
+    """FID of model b less that of model a, both measured on the same latents against the same real images.
+
+    `influence_a` and `influence_b` (N,) belong to the same latents in the same order: what both models make of one
+    latent goes up and down together, and the noise that they share cancels. The interval is two-sided, value ±
+    z((1 + confidence) / 2) standard errors. Raises ArtifactError for influences of unlike length.
+    """
+    if influence_a.shape != influence_b.shape:
+        raise ArtifactError(
+            f"the two models were measured on {len(influence_a)} and {len(influence_b)} images, which cannot be "
+            "paired; evaluate both with the same evaluate.count and evaluate.seed"
+        )
+    value, error = fid_b - fid_a, standard_error(influence_b - influence_a)
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    return Difference(value, error, value - reach, value + reach)
+
+
 def _factor(sigma: Float64) -> Float64:
-    """L (d, d) with L Lᵀ = sigma."""
+    """L (d, d), lower triangular, with L Lᵀ = sigma."""
     try:
         return np.asarray(np.linalg.cholesky(sigma), dtype=np.float64)
     except np.linalg.LinAlgError:  # fewer images than features, or a feature that never varies
         values, vectors = np.linalg.eigh(sigma)
-        return np.asarray(vectors * np.sqrt(values.clip(min=0)), dtype=np.float64)
+        root = vectors * np.sqrt(values.clip(min=0))
+        return np.asarray(np.linalg.qr(root.T)[1].T, dtype=np.float64)
+
+
+def _congruent(factor: Float64, sigma: Float64) -> Float64:
+    """The lower triangle of Lᵀ sigma L (d, d), which is all that `eigvalsh` reads; the rest is not that of the product.
+
+    Column by column of blocks: L is zero above its diagonal, which leaves a third of the work.
+    """
+    product = np.zeros_like(sigma)
+    for first in range(0, len(sigma), PANEL):
+        lower, columns = slice(first, None), slice(first, first + PANEL)
+        product[lower, columns] = factor[lower, lower].T @ (sigma[lower, lower] @ factor[lower, columns])
+    return product
 
 
 def _transport(sigma_g: Float64, sigma_r: Float64) -> Float64:
@@ -102,12 +141,4 @@ def _require_alike(mu1: Float64, mu2: Float64) -> None:
     if mu1.shape != mu2.shape:
         raise ArtifactError(
             f"the statistics have {len(mu1)} and {len(mu2)} features; measure both with the same extractor"
-        )
-
-
-def _require_finite(*arrays: Features) -> None:
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ArtifactError(
-            "the features or their statistics hold values that are not finite; check that the images and the "
-            "extractor's weights are whole"
         )

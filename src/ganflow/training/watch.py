@@ -1,10 +1,10 @@
 """What is measured of a running training besides its losses: diversity, an online FID, the distance to equilibrium."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ganflow import metrics, randomness
@@ -58,15 +58,10 @@ class Judge:
         frequencies = np.bincount(self.classes, minlength=count) / len(self.classes)
         return values | {"class_distance": class_distance(drawn, frequencies)}
 
-    def _classes(self, features: Any) -> Labels | None:
+    def _classes(self, features: NDArray[np.float32]) -> Labels | None:
         """The classifier's decision an image, int64 (N,); None for an extractor without classes."""
-        head = getattr(self.extractor.network, "head", None)
-        if head is None:
-            return None
-        with torch.inference_mode():
-            device = next(head.parameters()).device
-            decisions: Labels = head(torch.from_numpy(np.asarray(features)).to(device)).argmax(1).cpu().numpy()
-        return decisions
+        probabilities = self.extractor.probabilities(features)
+        return None if probabilities is None else probabilities.argmax(1)
 
 
 class Watch:
