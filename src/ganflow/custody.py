@@ -6,7 +6,8 @@ from ganflow.config import Promote
 from ganflow.errors import RegistryError
 from ganflow.ledger import Standing
 from ganflow.ledger_store import Draft
-from ganflow.promotion import Candidate, Decision, decide, forced, paired_standard_error, unlike_protocols
+from ganflow.promotion import Candidate, Decision, decide, forced, paired_standard_error
+from ganflow.protocol import differing_field
 
 
 def promote(
@@ -81,7 +82,7 @@ def _champion(
         if force:
             return None
         raise
-    if reference and unlike_protocols(candidate.protocol, found.protocol) and _fits(reference, candidate):
+    if reference and differing_field(candidate.protocol, found.protocol) and _fits(reference, candidate):
         return registry.measured_again(name, version, reference, candidate.protocol)
     return found
 
@@ -97,7 +98,7 @@ def _draft(decision: Decision) -> Draft:
     numbers = {candidate.score: candidate.fid, "standard_error": candidate.standard_error}
     if champion:
         numbers["champion"] = champion.fid
-        if not unlike_protocols(candidate.protocol, champion.protocol):
+        if not differing_field(candidate.protocol, champion.protocol):
             numbers["gain"] = champion.fid - candidate.fid
             numbers["gain_standard_error"] = paired_standard_error(candidate.influence, champion.influence)
     checks = [vars(check) for check in decision.checks]
