@@ -112,7 +112,7 @@ CASES: dict[str, tuple[list[str], int, str, Callable[[Path], None] | None]] = {
     "bad value": ([*PREPARE, "--set", "data.channels=2"], 2, "data.channels is 2", None),
     "malformed override": ([*PREPARE, "--set", "seed"], 2, "not of the form section.key=value", None),
     "no parameter file": ([*PREPARE, "--params", "none.yaml"], 2, "give one with --params", None),
-    "too short a run": ([*TRAIN, "--set", "train.total_images=1"], 2, "less than one batch", None),
+    "too short a run": ([*TRAIN, "--set", "train.total_images=1"], 2, "less than one step", None),
     "no raw data": (["prepare", "data/none", "run/prepared"], 1, "data/none", None),
     "truncated data": (PREPARE, 1, "train-images-idx3-ubyte.gz", truncated),
     "labels of other images": (PREPARE, 1, "9 images", other_labels),

@@ -36,8 +36,13 @@ with tracking.training_run({"seed": 0}, data, None, model.mlflow_run) as run:
 """
 
 
+def clean() -> dict[str, str]:
+    """The environment without what MLflow itself has set in this process, such as an experiment of another store."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+
+
 def train(folder: Path, port: int, first: int, last: int, pause: float = 0.0) -> subprocess.Popen[str]:
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    environment = clean() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     command = [sys.executable, "-W", "ignore", "-c", TRAINING, str(first), str(last), str(pause)]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -46,10 +51,12 @@ def train(folder: Path, port: int, first: int, last: int, pause: float = 0.0) ->
 
 def said_step(process: subprocess.Popen[str], step: int) -> None:
     assert process.stdout
+    said = []
     for line in process.stdout:
+        said.append(line)
         if line.strip() == str(step):
             return
-    raise AssertionError(f"the training ended before step {step}")
+    raise AssertionError(f"the training ended before step {step}: {''.join(said[-9:])}")
 
 
 def points(folder: Path) -> dict[str, list[int]]:
@@ -123,7 +130,7 @@ def test_a_server_that_comes_only_after_the_training_is_told_all_then(place):
     server = start_mlflow(place, f"sqlite:///{place}/mlflow.db", port)
     try:
         code = "from pathlib import Path; from ganflow import tracking; tracking.deliver(Path('model/outbox'))"
-        environment = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+        environment = clean() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
         subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=place, env=environment, check=True)
     finally:
         stop(server)
