@@ -4,7 +4,7 @@ Gradients are exchanged as one flat tensor an update, batch statistics and metri
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,12 +54,6 @@ class World:
         flags = torch.tensor([flag], dtype=torch.int32)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
-
-    def tell(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the tensors of the leader."""
-        if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
 
     def told(self, value: Any) -> Any:
         """The leader's value, in every process; a small JSON-like one."""

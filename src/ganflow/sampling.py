@@ -47,7 +47,8 @@ def draw_labels(generator: nn.Module, seed: int, index: Tensor) -> Tensor | None
     if not isinstance(generator, ConditionalGenerator):
         return None
     uniforms = randomness.uniform(seed, randomness.Stream.CLASSES, index, 1).squeeze(1)
-    classes = torch.searchsorted(generator.frequencies.cumsum(0), uniforms, right=True)
+    sums = generator.frequencies.cpu().cumsum(0).to(index.device)  # a GPU would add in no fixed order
+    classes = torch.searchsorted(sums, uniforms, right=True)
     return classes.clamp(max=len(generator.frequencies) - 1)  # the sum of the frequencies is rounded
 
 

@@ -5,13 +5,18 @@ import resource
 
 import pytest
 import torch
-from runs import StopAfter, assert_same, noise, run, weights, without_outputs
+from runs import DATA, SMALL, StopAfter, assert_same, noise, run, weights, without_outputs
 from safetensors.torch import load_file
 
 from ganflow.artifacts import read_json
+from ganflow.config import Train
 from ganflow.errors import ArtifactError, ConfigError, Interrupted, TrainingError
 from ganflow.history import read_history
+from ganflow.parallel import World
 from ganflow.training import checkpoint
+from ganflow.training.batches import Batches
+from ganflow.training.state import new_state
+from ganflow.training.step import Step
 
 
 class Script:
@@ -88,6 +93,21 @@ def test_an_alarm_goes_back_to_the_best_state_at_half_the_rate(tmp_path, capsys)
     last = load_file(model.checkpoints / "000000480.safetensors")
     assert last["pace"] < 1
     assert read_json(model.card)["images_seen"] == 48
+
+
+def test_a_state_is_taken_back_where_it_lies(tmp_path):
+    """A captured step reads weights and Adam's moments where they were captured."""
+    settings = Train.model_validate({**SMALL, "solver": "optimistic"})
+    sets, device = noise(), torch.device("cpu")
+    state = new_state(settings, DATA, sets.labels, device, "")
+    step, batches = Step(state, settings, World()), Batches(sets.train, None, settings, device, World())
+    step(batches.take(0))
+    kept, places = state.tensors(), {key: value.data_ptr() for key, value in state.live().items()}
+    step(batches.take(16))
+    batches.close()
+    state.load_players(kept)
+    assert {key: value.data_ptr() for key, value in state.live().items()} == places
+    assert all(torch.equal(value, kept[key]) for key, value in state.live().items() if key != "sums")
 
 
 def test_a_run_that_went_back_and_was_stopped_goes_on_to_the_same_bits(tmp_path):

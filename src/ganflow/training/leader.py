@@ -74,7 +74,10 @@ class Leader:
         """Append to the history, tell the log, and ask the alarms."""
         images = self.state.images
         self.history.append({"images": images, **values})
-        self.log.metrics(images, values | self.clock.rates(images) | readings(self.state.device))
+        rates, machine = self.clock.rates(images), readings(self.state.device)
+        if "gpu_watts" in machine:
+            machine["gpu_joules_an_image"] = machine["gpu_watts"] / rates["images_per_second"]
+        self.log.metrics(images, values | rates | machine)
         return self.alarms.observe({"images": images, **values})
 
     def _react(self, alarms: list[Alarm]) -> bool:

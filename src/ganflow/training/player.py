@@ -105,9 +105,13 @@ class Player(Generic[Network]):
     def load(self, flat: dict[str, Tensor]) -> None:
         """Take back what `tensors` gave; nothing is moved in memory."""
         self.network.load_state_dict(below(flat, "network"))
-        moments = below(flat, "adam")
-        group = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": {0: moments} if moments else {}, "param_groups": group})
+        moments, kept = below(flat, "adam"), self._moments()
+        if kept:  # a captured step reads them where they lie
+            for key, value in kept.items():
+                value.copy_(moments[key])
+        else:
+            group = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": {0: moments} if moments else {}, "param_groups": group})
         if self.move is not None:
             self.move.copy_(flat["move"])
 
