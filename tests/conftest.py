@@ -27,6 +27,12 @@ TINY = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_experiment_of_another_store() -> None:
+    """mlflow.set_experiment leaves its id in this process's environment, where the next test's store knows none."""
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+
+
 def shapes(n: int, seed: int, side: int = 28) -> tuple[np.ndarray, np.ndarray]:
     """Grey images of bright squares (class 0) and crosses (class 1) at random places: uint8 (n, side, side), (n,)."""
     random = np.random.default_rng(seed)
