@@ -57,6 +57,15 @@ def test_a_bad_override_is_one_sentence(override, message):
         ({"penalty_every": 4}, "penalty_every is 4, and there is no penalty; set r1_gamma"),
         ({"discriminator_steps": 2, "solver": "optimistic"}, "discriminator_steps is 2, and the solver optimistic"),
         ({"augment_target": 0.6}, "augment_target is set, and there is nothing to augment with"),
+        (
+            {"augment": ["color"], "augment_target": 0.6, "loss": "relativistic"},
+            "sign of D's logits, which says nothing",
+        ),
+        (
+            {"alarm": "back", "online_fid_images": 0},
+            "alarm=back goes back to the best state, which online_fid_images=0",
+        ),
+        ({"online_fid_images": 1}, "one image has no covariance; set it to 2000"),
         ({"anneal_images": 1000}, "anneal_images and at least one of final_learning_rate, .* go together"),
         ({"final_beta2": 0.9}, "anneal_images and at least one of"),
         ({"anneal_images": 9, "final_gamma": 0.1}, "final_gamma is set, and there is no r1_gamma or r2_gamma"),

@@ -210,6 +210,19 @@ class Train(Section):
                 "augment_target is set, and there is nothing to augment with; set augment, or augment_target=null",
             ),
             (
+                self.augment_target is not None and self.loss in ("wasserstein", "relativistic"),
+                f"augment_target looks at the sign of D's logits, which says nothing under the loss {self.loss}; set "
+                "augment_target=null",
+            ),
+            (
+                self.alarm == "back" and self.online_fid_images == 0,
+                "alarm=back goes back to the best state, which online_fid_images=0 never finds; set it to 2000",
+            ),
+            (
+                self.online_fid_images == 1,
+                "online_fid_images is 1, and one image has no covariance; set it to 2000, or to 0 for none",
+            ),
+            (
                 anneals != (self.anneal_images is not None),
                 "anneal_images and at least one of final_learning_rate, final_beta2 and final_gamma go together; set "
                 "both, or none",

@@ -17,6 +17,11 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself, and does not emulate it."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
 @contextmanager
 def exact() -> Iterator[None]:
     """Convolutions that repeat to the bit, in true float32: cuDNN's TensorFloat-32 keeps 10 bits of the mantissa."""
@@ -49,6 +54,9 @@ def readings(device: torch.device) -> dict[str, float]:
     if device.type != "cuda":
         return values
     values["gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-    with suppress(ModuleNotFoundError, RuntimeError):  # without nvidia-ml-py, or where the driver does not tell
-        values |= {"gpu_use_percent": torch.cuda.utilization(device), "gpu_watts": torch.cuda.power_draw(device) / 1e3}
+    # NVML's errors share no class but Exception: nvidia-ml-py is not installed, or the driver does not tell.
+    with suppress(Exception):
+        values["gpu_use_percent"] = torch.cuda.utilization(device)
+    with suppress(Exception):
+        values["gpu_watts"] = torch.cuda.power_draw(device) / 1e3
     return values

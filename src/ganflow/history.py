@@ -8,7 +8,7 @@ from typing import Any
 
 from ganflow.artifacts import file_hash, fingerprint, write_text
 
-SOURCES = ("augment.py", "losses.py", "networks", "penalties.py", "randomness.py", "training")
+SOURCES = ("augment.py", "losses.py", "metrics", "networks", "penalties.py", "randomness.py", "sampling.py", "training")
 """The code that makes a training's numbers."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ganflow import randomness
 from ganflow.artifacts import Model, check_hash
+from ganflow.device import exact
 from ganflow.images import Images
 from ganflow.networks import build_generator
 from ganflow.networks.conditional import ConditionalGenerator
@@ -55,7 +56,8 @@ def draw_labels(generator: nn.Module, seed: int, index: Tensor) -> Tensor | None
 @torch.no_grad()
 def render(generator: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
     """Latents (n, latent_dim) to uint8 images (n, C, R, R): [-1, 1] to 0..255, rounded."""
-    images: Tensor = generator(latents) if labels is None else generator(latents, labels)
+    with exact():
+        images: Tensor = generator(latents) if labels is None else generator(latents, labels)
     return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 

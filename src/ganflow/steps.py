@@ -57,7 +57,8 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
     settings, model = parse(config.Train, train, "train"), Model(Path(out))
     sets, data = _sets(Prepared(Path(prepared)))
     with world() as peers, stop_signals() as stop:
-        state = begin(data, sets, settings, model, resume, peers)
+        against = Reference(Path(reference)).read_card()["stats_sha256"] if reference else None
+        state = begin(data, sets, settings, model, resume, peers, against)
         if not peers.leads:
             run_training(state, sets, data, settings, model, world=peers, stop=stop)
             return

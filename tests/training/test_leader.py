@@ -8,12 +8,12 @@ import torch
 from runs import DATA, SMALL, StopAfter, assert_same, noise, run, weights, without_outputs
 from safetensors.torch import load_file
 
-from ganflow.artifacts import read_json
+from ganflow.artifacts import Model, read_json
 from ganflow.config import Train
 from ganflow.errors import ArtifactError, ConfigError, Interrupted, TrainingError
 from ganflow.history import read_history
 from ganflow.parallel import World
-from ganflow.training import checkpoint
+from ganflow.training import begin, checkpoint, train
 from ganflow.training.batches import Batches
 from ganflow.training.state import new_state
 from ganflow.training.step import Step
@@ -148,6 +148,23 @@ def test_a_damaged_best_state_is_never_taken_for_the_model(tmp_path):
     with pytest.raises(ArtifactError, match=r"000000064.safetensors is damaged: its sha256 is not the card's"):
         checkpoint.load(best)
     assert run(tmp_path / "m", judge=judge, resume=True, **EVERY).read_card()["images_seen"] == 256
+
+
+def test_states_that_were_scored_against_another_reference_are_never_resumed_from(tmp_path, capsys):
+    sets, settings, out = noise(), Train.model_validate({**SMALL, **EVERY}), Model(tmp_path / "m")
+    state = begin(DATA, sets, settings, out, True, reference="a")
+    with pytest.raises(Interrupted):
+        train(state, sets, DATA, settings, out, stop=StopAfter(10))
+    warned = settings.model_copy(update={"alarm": "stop"})
+    assert begin(DATA, sets, warned, out, True, reference="a").images == 160  # the policy on alarms is no number
+    assert begin(DATA, sets, settings, out, True, reference="b").images == 0
+    assert "starting anew" in capsys.readouterr().err
+
+
+def test_a_set_smaller_than_a_batch_trains(tmp_path):
+    few = noise(5)
+    model = run(tmp_path / "m", sets=few)
+    assert all(0 < record["effective_rank_ratio"] < 20 for record in read_history(model.history))
 
 
 def test_conditional_training_needs_labels(tmp_path):

@@ -21,8 +21,8 @@ GAMES = [
     {"loss": "wasserstein", "gradient_penalty": "wgan_gp", **NORMLESS},
     {"loss": "least_squares", "gradient_penalty": "dragan", **NORMLESS, "conditional": True},
     R3,
-    {**R3, "conditional": True, "augment": ["color", "translation", "cutout"], "augment_target": 0.6},
-    {"r1_gamma": 1.0, "penalty_every": 2, **NORMLESS, "augment": ["translation"]},
+    {**R3, "conditional": True, "augment": ["color", "translation", "cutout"]},
+    {"r1_gamma": 1.0, "penalty_every": 2, **NORMLESS, "augment": ["translation"], "augment_target": 0.6},
     {"solver": "simultaneous", "discriminator": "recurrent", "generator": "recurrent"},
     {"solver": "extragradient", "discriminator": "r3gan", "generator": "r3gan"},
     {"solver": "optimistic", "generator": "mlp", "discriminator": "mlp"},
@@ -135,6 +135,15 @@ def test_lazy_penalties_weigh_as_much_on_average():
     assert played(8).measured()["penalty"] == pytest.approx(every(8).measured()["penalty"], rel=0.2)
     assert played.step.penalised() == (True,)
     assert played(1).step.penalised() == (False,)
+
+
+def test_lazy_penalties_are_in_both_gradients_of_a_look_ahead_or_in_none():
+    played = Played(**NORMLESS, r1_gamma=1.0, penalty_every=2, solver="extragradient")
+    patterns = []
+    for _ in range(4):
+        patterns.append(played.step.penalised())
+        played(1)
+    assert patterns == [(True, True), (False, False)] * 2
 
 
 def test_the_adaptive_probability_rises_while_d_is_too_sure():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ganflow.config import Train
+from ganflow.device import has_bfloat16
 from ganflow.parallel import World
 from ganflow.training.batches import Batch
 from ganflow.training.state import State
@@ -22,7 +23,7 @@ def make_step(state: State, settings: Train, world: World) -> Step:
     """The fastest step that the settings ask for and the device has."""
     device = state.device
     on_gpu = device.type == "cuda"
-    if settings.precision == "bfloat16" and not (on_gpu and torch.cuda.is_bf16_supported()):
+    if settings.precision == "bfloat16" and not has_bfloat16(device):
         _say(f"precision=bfloat16 is not for {_name(device)}; going on in float32")
     captured = settings.cuda_graphs and on_gpu and world.size == 1
     if settings.cuda_graphs and not captured:
@@ -37,9 +38,10 @@ def make_step(state: State, settings: Train, world: World) -> Step:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile can work here: Triton for GPUs of compute capability 7.0, a C++ compiler for CPUs."""
+    """Whether torch.compile can work here: Triton and a C compiler for GPUs of compute capability 7.0, a C++
+    compiler for CPUs."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 7
+        return torch.cuda.get_device_capability()[0] >= 7 and any(map(shutil.which, ("cc", "gcc", "clang")))
     return shutil.which("g++") is not None
 
 
@@ -70,7 +72,8 @@ class CapturedStep(Step):
             self._warm_up(due)
         else:
             self.graphs[due] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graphs[due]):
+            # The thread that fetches ahead pins memory meanwhile, which a capture of all threads would not survive.
+            with torch.cuda.graph(self.graphs[due], capture_error_mode="thread_local"):
                 self.play(self.inputs, due)
             self.graphs[due].replay()
         self.state.images += self.settings.images_per_step

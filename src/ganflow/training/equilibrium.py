@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ganflow.config import Train
 from ganflow.images import Images, Labels
+from ganflow.networks.spectral import power_iteration
 from ganflow.parallel import World
 from ganflow.training.batches import Batch, to_float
 from ganflow.training.game import Game, Knobs
@@ -35,6 +36,8 @@ def duality_gap(state: State, batches: list[Batch], held_out: Batch, settings: T
         better_d, better_g = _copies(state, settings), _copies(state, settings)
         knobs = Knobs(state.augment_probability, state.gamma)
         for batch in batches:
+            for match in (better_d, better_g):
+                power_iteration(match.discriminator.network)
             better_d.differentiate_d(batch, better_d.draw(batch, False), knobs, True)
             better_d.discriminator.step()
             better_g.differentiate_g(batch, better_g.draw(batch, True), knobs)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ganflow import losses, penalties, randomness
 from ganflow.augment import UNIFORMS, augment
 from ganflow.config import Train
+from ganflow.device import has_bfloat16
 from ganflow.networks.discriminator import Discriminator
 from ganflow.randomness import Stream
 from ganflow.training.batches import Batch
@@ -41,7 +42,7 @@ class Game:
     def __init__(self, settings: Train, discriminator: Discriminator, device: torch.device) -> None:
         self.settings, self.discriminator = settings, discriminator
         self.loss = losses.LOSSES[settings.loss]
-        self.half = settings.precision == "bfloat16" and device.type == "cuda"
+        self.half = settings.precision == "bfloat16" and has_bfloat16(device)
         self.device_type = device.type
 
     def draw(self, generator: nn.Module, batch: Batch) -> Tensor:

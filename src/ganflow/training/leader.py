@@ -88,7 +88,7 @@ class Leader:
         best = checkpoint.best(self.out.checkpoints)
         if self.settings.alarm == "stop":
             kept = f"the best state is {best}" if best else f"the last state is {self._last()}"
-            raise TrainingError(f"{alarms[0]}; {kept}; train.alarm=warn would have gone on")
+            raise TrainingError(f"{alarms[0]}; {kept}; `--resume` with train.alarm=warn goes on")
         if best is None:
             print("train: there is no scored state to go back to; going on", file=sys.stderr)
             return False

@@ -22,22 +22,31 @@ from ganflow.training.watch import Judge, Sets
 
 
 def begin(
-    data: dict[str, Any], sets: Sets, settings: Train, out: Model, resume: bool, world: World | None = None
+    data: dict[str, Any],
+    sets: Sets,
+    settings: Train,
+    out: Model,
+    resume: bool,
+    world: World | None = None,
+    reference: str | None = None,
 ) -> State:
     """The state to train from: with `resume`, the newest checkpoint of this very run in `out`, else a new one.
 
-    `data` has the resolution, channels and classes of the images, and is part of the run's identity. Unfinished states
-    of another run are moved to checkpoints.old, and said. Raises ArtifactError when `out` is not ours, ConfigError when
-    the settings ask for what the data or the processes do not have.
+    `data` has the resolution, channels and classes of the images; it and `reference`, the hash of what the states are
+    scored against, are part of the run's identity. Unfinished states of another run are moved to checkpoints.old, and
+    said. Raises ArtifactError when `out` is not ours, ConfigError when the settings ask for what the data or the
+    processes do not have.
     """
     world = world or World()
     exact_algorithms()
     keep_freed_memory()
     world.require_slices(settings.batch_size)
-    out.require_ours()
-    identity = run_identity(settings.model_dump(mode="json"), data)
+    # What happens on an alarm changes no number before it: a run that it stopped may go on under another policy.
+    parameters = settings.model_dump(mode="json", exclude={"alarm"})
+    identity = run_identity(parameters, {"data": data, "reference": reference})
     state = new_state(settings, data, sets.labels, best_device(), identity)
     if world.leads:
+        out.require_ours()
         if resume and out.history_so_far.exists() and checkpoint.resume(out.checkpoints, state):
             print(f"train: going on after {state.images:,} images", file=sys.stderr)
         else:

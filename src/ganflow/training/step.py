@@ -47,10 +47,15 @@ class Step:
             torch.manual_seed(randomness.derived_seed(self.settings.seed, Stream.LAYERS, first))
 
     def penalised(self) -> tuple[bool, ...]:
-        """For each batch of this step, whether D's penalties are due: in every n-th update of D."""
-        first = self.state.images // self.settings.batch_size
+        """For each batch of this step, whether D's penalties are due: in every n-th update of D.
+
+        Extragradient's two gradients make one update, and agree.
+        """
         every, count = self.settings.penalty_every, self.settings.batches_per_step
-        return tuple((first + batch) % every == 0 for batch in range(count))
+        step = self.state.images // self.settings.images_per_step
+        if self.settings.solver == "extragradient":
+            return (step % every == 0,) * count
+        return tuple((step * count + batch) % every == 0 for batch in range(count))
 
     def play(self, batches: Sequence[Batch], penalised: Sequence[bool]) -> None:
         """The part of a step that is computed on the device."""

@@ -70,7 +70,8 @@ class Watch:
     def __init__(self, sets: Sets, settings: Train, judge: Judge | None) -> None:
         self.sets, self.settings, self.judge = sets, settings, judge
         self.equilibrium = LOSSES[settings.loss].equilibrium
-        first = order(len(sets.train), settings.seed, 0, min(LOOKED_AT, len(sets.train)))
+        self.count = min(LOOKED_AT, len(sets.train))
+        first = order(len(sets.train), settings.seed, 0, self.count)
         real = pooled_pixels(sets.train[np.sort(first)])
         self.real = {"effective_rank_ratio": effective_rank(real), "nearest_pair_ratio": nearest_pair(real)}
 
@@ -90,7 +91,7 @@ class Watch:
 
     def diversity(self, state: State) -> dict[str, float]:
         """Effective rank and nearest pairs of what the average draws, as ratios to the real images'."""
-        drawn = pooled_pixels(torch.cat(list(_drawn(state, self.settings, LOOKED_AT))).numpy())
+        drawn = pooled_pixels(torch.cat(list(_drawn(state, self.settings, self.count))).numpy())
         found = {"effective_rank_ratio": effective_rank(drawn), "nearest_pair_ratio": nearest_pair(drawn)}
         # Real images that are all the same leave nothing to compare with.
         return {name: value / self.real[name] for name, value in found.items() if self.real[name] > 0}
