@@ -23,8 +23,8 @@ from ganflow.artifacts import Model, fingerprint, read_json, write_json
 from ganflow.errors import Interrupted, RegistryError
 from ganflow.history import read_history
 from ganflow.outbox import Outbox, Record, waiting
+from ganflow.pipeline_run import choose_experiment, find_run, pipeline_run
 
-EXPERIMENT = "ganflow"
 GENERATOR = "ganflow.generator_sha256"
 FOLDER = "train"
 """Where a training's files lie among its run's artifacts."""
@@ -35,8 +35,6 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
 )  # fmt: skip
 """Answers; all else is an outage."""
-PARENT = "GANFLOW_PARENT_RUN"
-"""Environment variable: id of the MLflow run that a training is nested in, for sweeps."""
 IDLE_SECONDS, RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 0.5, 10.0
 START_SECONDS, GRACE_SECONDS = 20.0, 30.0
 """How long a training waits for a server that is down, before it begins and when it ends."""
@@ -156,10 +154,10 @@ class _Delivery:
         getattr(self, f"_{record['kind']}")(record)
 
     def _begin(self, record: Record) -> None:
-        _choose_experiment()
+        choose_experiment()
         # Active runs belong to a thread: this one's stays, since ending it here would end it on the server.
         active = mlflow.active_run() or mlflow.start_run(
-            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=os.environ.get(PARENT)
+            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=pipeline_run()
         )
         self.client.update_run(active.info.run_id, status="RUNNING")
         self.outbox.run_id = active.info.run_id
@@ -171,7 +169,7 @@ class _Delivery:
         """The run that this outbox has begun, if the server knows it."""
         run_id = self.outbox.run_id
         if run_id is None:
-            return _search(f"tags.`{TOKEN}` = '{self.outbox.token}'")
+            return find_run(f"tags.`{TOKEN}` = '{self.outbox.token}'")
         try:
             self.client.get_run(run_id)
         except MlflowException as error:
@@ -304,8 +302,8 @@ def run_of(model: Model) -> str:
     deliver(outboxes(model.mlflow_run))
     card = model.read_card()
     with mlflow_errors():
-        _choose_experiment()
-        found = _search(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
+        choose_experiment()
+        found = find_run(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
     if found:
         return found
     kept = read_json(model.provenance) if model.provenance.exists() else {}
@@ -374,16 +372,3 @@ def _describe(parameters: dict[str, Any], data: dict[str, Any], git: dict[str, A
     mlflow.set_tags(tags)
     if git and git.get("diff"):
         mlflow.log_text(git["diff"], "uncommitted.diff")
-
-
-def _choose_experiment() -> None:
-    if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"} & set(os.environ):
-        mlflow.set_experiment(EXPERIMENT)
-
-
-def _search(condition: str) -> str | None:
-    """Id of the newest run that fulfils the condition, in the current experiment."""
-    runs = mlflow.search_runs(
-        filter_string=condition, order_by=["attributes.start_time DESC"], max_results=1, output_format="list"
-    )
-    return runs[0].info.run_id if runs else None
