@@ -4,9 +4,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganflow.cli import Arguments, add_verb
+
+if TYPE_CHECKING:
+    from pipelines.submit import Order
 
 
 def add(actions: Any, add_target: Callable[[Any], None]) -> None:
@@ -94,11 +97,10 @@ def run_apply(arguments: Arguments) -> None:
     """`ganflow pipeline schedule apply`."""
     from pipelines import schedule
     from pipelines.client import Cluster
-    from pipelines.submit import Order
 
     wanted = schedule.read(arguments.file)
 
-    def order_of(one: schedule.Schedule) -> Order:
+    def order_of(one: schedule.Schedule) -> "Order":
         return _order(arguments, one.raw, one.profile, [*arguments.overrides, *one.set], one.experiment)
 
     for deed in schedule.apply(Cluster(), wanted, order_of):
@@ -138,7 +140,7 @@ def _wait(cluster: Any, run_id: str, timeout_seconds: float | None, as_json: boo
     require_success(run)
 
 
-def _order(arguments: Arguments, raw: str, profile: str, overrides: list[str], experiment: str) -> Any:
+def _order(arguments: Arguments, raw: str, profile: str, overrides: list[str], experiment: str) -> "Order":
     """What is to be run. Raises ConfigError when an image could move, or a parameter is wrong."""
     from ganflow.config import load
     from pipelines.compile import pipeline_yaml, require_digests
