@@ -241,10 +241,12 @@ def _named_secrets(named: dict[str, Any]) -> Iterator[str]:
 
 
 def _undescribed(component: Tree) -> Iterator[str]:
+    """What a function returns, by kfp's name Output, and a status have no place for one."""
     for way in ("input", "output"):
         for kind, items in component.get(f"{way}Definitions", {}).items():
             for name, spec in items.items():
-                if not spec.get("description") and spec.get("parameterType") != "TASK_FINAL_STATUS":
+                placeless = name == "Output" or spec.get("parameterType") == "TASK_FINAL_STATUS"
+                if not (spec.get("description") or placeless):
                     yield f"the {way} {name} ({kind.removesuffix('s')}) has no description; write it into the docstring"
 
 
