@@ -161,7 +161,7 @@ def _answered(call: Callable[[], Any], verb: str) -> Any:
             ) from error
         if error.status == 404:
             raise Missing(
-                f"the Kubeflow Pipelines API at {place} has nothing of that name ({said}); check it"
+                f"the Kubeflow Pipelines API at {place} knows no such thing ({said}); check the name"
             ) from error
         if error.status is None or error.status >= 500 or error.status in BUSY:
             raise Unreachable(f"the Kubeflow Pipelines API at {place} is in trouble ({error.status} {said})") from error

@@ -26,6 +26,7 @@ def add(actions: Any, add_target: Callable[[Any], None]) -> None:
     waiter = add_verb(actions, "wait", "watch a run to its end; fails unless it succeeds", run_wait, params=False)
     waiter.add_argument("run_id", metavar="RUN")
     waiter.add_argument("--timeout", type=float, metavar="SECONDS", help="watch no longer; the run goes on")
+    waiter.add_argument("--interval", type=float, default=5.0, metavar="SECONDS", help="between two looks")
     waiter.add_argument("--json", action="store_true", help="print the run's state and tasks as JSON")
 
     logger = add_verb(actions, "logs", "what the tasks of a run have printed", run_logs, params=False)
@@ -61,14 +62,14 @@ def run_submit(arguments: Arguments) -> None:
     print(run_id, flush=True)
     print(cluster.link(run_id), file=sys.stderr)
     if arguments.wait:
-        _wait(cluster, run_id, None, as_json=False)
+        _wait(cluster, run_id)
 
 
 def run_wait(arguments: Arguments) -> None:
     """`ganflow pipeline wait`."""
     from pipelines.client import Cluster
 
-    _wait(Cluster(), arguments.run_id, arguments.timeout, arguments.json)
+    _wait(Cluster(), arguments.run_id, arguments.timeout, arguments.interval, arguments.json)
 
 
 def run_logs(arguments: Arguments) -> None:
@@ -130,10 +131,12 @@ def run_delete(arguments: Arguments) -> None:
     print(f"{arguments.name}: {schedule.delete(Cluster(), arguments.name).done}")
 
 
-def _wait(cluster: Any, run_id: str, timeout_seconds: float | None, as_json: bool) -> None:
+def _wait(
+    cluster: Any, run_id: str, timeout: float | None = None, interval: float = 5.0, as_json: bool = False
+) -> None:
     from pipelines.watch import require_success, tasks_of, watch
 
-    run = watch(cluster, run_id, timeout_seconds)
+    run = watch(cluster, run_id, timeout, interval)
     if as_json:
         content = {"run": run.run_id, "state": run.state, "tasks": [task.as_dict() for task in tasks_of(run)]}
         print(json.dumps(content, indent=2))

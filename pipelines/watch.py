@@ -11,15 +11,12 @@ from ganflow.kubeflow import Task, internal, own_tasks
 from ganflow.promotion import columns
 from pipelines.client import Cluster
 
-INTERVAL_SECONDS = 5.0
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 """States that a run stays in."""
 
 
-def watch(
-    cluster: Cluster, run_id: str, timeout_seconds: float | None = None, interval: float = INTERVAL_SECONDS
-) -> Any:
-    """Show the run's tasks until it has ended; returns the run as it is then.
+def watch(cluster: Cluster, run_id: str, timeout_seconds: float | None, interval: float) -> Any:
+    """Show the run's tasks, every `interval` seconds, until it has ended; returns the run as it is then.
 
     Raises GanflowError when that takes longer than `timeout_seconds`; the run goes on.
     """
