@@ -13,7 +13,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +38,10 @@ SECONDS = 30
 LONGEST_PAUSE = 20.0
 DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 MISSING = {"404", "NoSuchKey", "NotFound"}
+BEHIND_THE_END = {"416", "InvalidRange"}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+Told = Callable[[int], None]
+"""Called with how many bytes more there are; a damaged beginning is taken back."""
 
 
 def open_store(url: str, endpoint: str | None = None) -> "Store":
@@ -65,7 +68,7 @@ class Store(ABC):
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
-    def get(self, key: str, path: Path, md5: str | None = None) -> None:
+    def get(self, key: str, path: Path, md5: str | None = None, told: Told = lambda more: None) -> None:
         """Fetch an object to a file, whole or not at all; the md5 is that given, or what `put` left with the object.
 
         What is begun lies beside it, as .NAME.partial; with an `md5` given, the next call goes on with it. Of several
@@ -76,7 +79,7 @@ class Store(ABC):
                 return
             if md5 is None:
                 file.truncate(0)  # nobody knows which object it is the beginning of
-            self._fill(file, key, md5)
+            self._fill(file, key, md5, told)
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
             Path(file.name).rename(path)
@@ -112,23 +115,26 @@ class Store(ABC):
     def _where(self) -> str:
         return self.url
 
-    def _fill(self, file: BinaryIO, key: str, md5: str | None) -> None:
+    def _fill(self, file: BinaryIO, key: str, md5: str | None, told: Told) -> None:
         """Append what is missing of the object, until the hash is right."""
         expected = found = None
         for _ in range(HASH_ATTEMPTS):
             digest = _digest(file)
+            told(file.tell())
             kept, pieces = self._read(key, file.tell())
             for piece in pieces:
                 file.write(piece)
                 digest.update(piece)
+                told(len(piece))
             file.flush()
             expected, found = md5 or kept, digest.hexdigest()
             if expected in (None, found):
                 return
+            told(-file.tell())
             file.truncate(0)
         raise StoreError(
-            f"{self.url}/{key} has the wrong hash: its md5 is {found}, not {expected}; remove it there, and push it "
-            "again from a copy that is whole"
+            f"{self.url}/{key} has the wrong hash: its md5 is {found}, not {expected}; if it stays so, remove it "
+            "there, and push it again from a copy that is whole"
         )
 
 
@@ -215,7 +221,7 @@ class S3Store(Store):
         try:
             head, first = self._part(key, start)
         except boto.ClientError as error:
-            if _code(error) != "InvalidRange":
+            if _code(error) not in BEHIND_THE_END:
                 raise
             return None, iter(())  # nothing is left of it, or it is empty
         size = int(head["ContentRange"].rpartition("/")[2])
@@ -242,7 +248,7 @@ class S3Store(Store):
         for attempt in range(1, self.attempts + 1):
             head = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=wanted, **condition)
             try:
-                return head, head["Body"].read()
+                return head, _whole(head, head["Body"].read())
             except (boto.HTTPClientError, boto.IncompleteReadError):
                 if attempt == self.attempts:
                     raise
@@ -280,6 +286,14 @@ def _digest(file: BinaryIO) -> "hashlib._Hash":
     while piece := file.read(CHUNK):
         digest.update(piece)
     return digest
+
+
+def _whole(head: dict[str, Any], body: bytes) -> bytes:
+    """The body, if it is as long as the answer's range; what lies between may have cut it."""
+    first, last = head["ContentRange"].removeprefix("bytes ").partition("/")[0].split("-")
+    if len(body) != (expected := int(last) - int(first) + 1):
+        raise boto.IncompleteReadError(actual_bytes=len(body), expected_bytes=expected)
+    return body
 
 
 def _code(error: boto.ClientError) -> str:

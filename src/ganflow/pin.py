@@ -31,7 +31,8 @@ class Pin(BaseModel):
     endpoint: str | None = None
     """URL of an S3 server that is not Amazon's; null leaves it to AWS_ENDPOINT_URL."""
     revision: str | None = None
-    """The git revision whose .dvc file says this; null when none does."""
+    """The last git revision that changed the .dvc file, so that other commits leave the pin alone; null when none has
+    it as it is."""
 
     @field_validator("path")
     @classmethod
@@ -63,8 +64,7 @@ def make_pin(target: Path) -> Pin:
     if not pointer.is_file():
         raise DataError(f"{pointer} is not there: DVC does not track {target}; run `dvc add {target}` first")
     committed = git("status", "--porcelain", "--", pointer.name, folder=pointer.parent) == ""
-    revision = git("rev-parse", "HEAD", folder=pointer.parent) if committed else None
-    pin = _pin(pointer, pointer.read_text(), revision)
+    pin = _pin(pointer, pointer.read_text(), _changed(pointer, "HEAD") if committed else None)
     data = pointer.parent / Path(pin.path).name
     if data.exists() and content_address(data) != pin.md5:
         raise DataError(
@@ -85,7 +85,12 @@ def pin_at(revision: str, target: Path) -> Pin:
     text = git("show", f"{found}:./{pointer.name}", folder=pointer.parent)
     if text is None:
         raise DataError(f"the revision {revision} has no {pointer}; name a set that it tracks")
-    return _pin(pointer, text, found)
+    return _pin(pointer, text, _changed(pointer, found))
+
+
+def _changed(pointer: Path, revision: str) -> str | None:
+    """The last revision, up to this one, that changed the .dvc file."""
+    return git("log", "-1", "--format=%H", revision, "--", pointer.name, folder=pointer.parent) or None
 
 
 def _pointer(target: Path) -> Path:

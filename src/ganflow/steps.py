@@ -25,14 +25,26 @@ SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "ra
 
 
 def prepare(raw: str, out: str, data: str) -> None:
-    """Decode, check, resize, crop and split the raw images (section `data`)."""
+    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin."""
     from ganflow.data import prepare
 
+    raw = _fetched(raw)
     inside, outside = sorted((Path(raw).resolve(), Path(out).resolve()), key=lambda path: len(path.parts), reverse=True)
     if inside.is_relative_to(outside):
         raise ConfigError(f"the output {out} and the raw images {raw} lie one in the other; name another output")
     with progress("prepare") as advance:
         prepare(Path(raw), Path(out), parse(config.Data, data, "data"), advance)
+
+
+def _fetched(raw: str) -> str:
+    """Where the raw images are; those of a pin are fetched."""
+    from ganflow.fetch import fetch
+    from ganflow.pin import BEGINNING, read_pin
+
+    if not raw.startswith(BEGINNING):
+        return raw
+    with progress("fetch", "bytes") as advance:
+        return str(fetch(read_pin(raw), advance))
 
 
 def reference(prepared: str, out: str, evaluate: str) -> None:
