@@ -27,6 +27,7 @@ class Fault:
     """What happens once to a request: a status, `drop` (no answer), `lose` (it is done, the answer lost) or `hang`."""
 
     path: str
+    """Text in the request's path; a method and a blank before it mean that method's requests alone."""
     kind: int | str
     times: int = 1
 
@@ -154,7 +155,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self) -> int | str | None:
         for fault in self.state.faults:
-            if fault.path in self.path and fault.times:
+            method, _, path = fault.path.rpartition(" ")
+            if path in self.path and method in ("", self.command) and fault.times:
                 fault.times -= 1
                 return fault.kind
         return None
