@@ -156,8 +156,11 @@ class _Delivery:
     def _begin(self, record: Record) -> None:
         choose_experiment()
         # Active runs belong to a thread: this one's stays, since ending it here would end it on the server.
+        # The run that Kubeflow injected is named, since start_run forgets it before it has asked the server.
         active = mlflow.active_run() or mlflow.start_run(
-            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=pipeline_run()
+            run_id=self._run() or os.environ.get("MLFLOW_RUN_ID"),
+            tags={TOKEN: self.outbox.token},
+            parent_run_id=pipeline_run(),
         )
         self.client.update_run(active.info.run_id, status="RUNNING")
         self.outbox.run_id = active.info.run_id
