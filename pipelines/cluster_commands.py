@@ -146,18 +146,17 @@ def _wait(
 def _order(arguments: Arguments, raw: str, profile: str, overrides: list[str], experiment: str) -> "Order":
     """What is to be run. Raises ConfigError when an image could move, or a parameter is wrong."""
     from ganflow.config import load
-    from pipelines.compile import pipeline_yaml, require_digests
+    from pipelines.compile import require_digests, yaml_for
     from pipelines.submit import Order, data_pin
     from pipelines.submit import arguments as pipeline_arguments
 
     if not arguments.allow_tags:
         require_digests(arguments.image, arguments.small_image)
     params = load(arguments.params, overrides)
-    text = pipeline_yaml(profile, params.resources, arguments.image, arguments.small_image)
     return Order(
-        pipeline="training",
-        yaml=text,
-        arguments=pipeline_arguments(data_pin(raw), params),
+        pipeline=arguments.pipeline,
+        yaml=yaml_for(arguments.pipeline, params, profile, arguments.image, arguments.small_image),
+        arguments=pipeline_arguments(data_pin(raw), params, arguments.pipeline),
         experiment=experiment,
         service_account=params.resources.service_account,
     )

@@ -19,7 +19,7 @@ def add(verbs: Any) -> None:
 
     compiler = add_verb(actions, "compile", "write the pipeline for Kubeflow: the same bytes every time", run_compile)
     add_target(compiler)
-    compiler.add_argument("--out", type=Path, default=Path("run/training.yaml"), metavar="FILE")
+    compiler.add_argument("--out", type=Path, metavar="FILE", help="(default: run/PIPELINE.yaml)")
 
     linter = add_verb(
         actions, "lint", "find what would go wrong on a cluster, in any compiled pipeline", run_lint, False
@@ -46,6 +46,7 @@ def add(verbs: Any) -> None:
 
 def add_target(parser: Any) -> None:
     """The options of what a pipeline is compiled for."""
+    parser.add_argument("--pipeline", choices=("training", "sweep"), default="training", help="(default: %(default)s)")
     parser.add_argument("--profile", default="cpu", metavar="NAME", help="of resources.profiles (default: %(default)s)")
     parser.add_argument("--image", default=IMAGE, metavar="REF", help="image of the heavy tasks (default: %(default)s)")
     parser.add_argument(
@@ -58,19 +59,20 @@ def run_compile(arguments: Arguments) -> None:
     """`ganflow pipeline compile`."""
     from ganflow.artifacts import write_text
 
-    write_text(arguments.out, compiled(arguments))
-    print(arguments.out)
+    out = arguments.out or Path("run") / f"{arguments.pipeline}.yaml"
+    write_text(out, compiled(arguments))
+    print(out)
 
 
 def compiled(arguments: Arguments) -> str:
     """The pipeline that the options name, as YAML text."""
     from ganflow.config import load
-    from pipelines.compile import pipeline_yaml, require_digests
+    from pipelines.compile import require_digests, yaml_for
 
     if not arguments.allow_tags:
         require_digests(arguments.image, arguments.small_image)
-    resources = load(arguments.params, arguments.overrides).resources
-    return pipeline_yaml(arguments.profile, resources, arguments.image, arguments.small_image)
+    params = load(arguments.params, arguments.overrides)
+    return yaml_for(arguments.pipeline, params, arguments.profile, arguments.image, arguments.small_image)
 
 
 def run_lint(arguments: Arguments) -> None:

@@ -280,6 +280,17 @@ class Promote(Section):
     """The candidate was chosen as the best of this many; versions registered since the champion count by themselves."""
 
 
+class Sweep(Section):
+    """Several trainings, of which the best is registered: `ganflow pipeline submit --pipeline sweep`."""
+
+    grid: dict[str, list[Any]] = {}
+    """Values by name of a parameter of `train`; every combination is a training."""
+    trials: list[dict[str, Any]] = []
+    """Further trainings, each as what it changes in `train`."""
+    parallelism: Positive = 2
+    """So many trainings at a time."""
+
+
 class Params(Section):
     """params.yaml."""
 
@@ -288,6 +299,7 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(Register(), alias="register")  # pydantic's BaseModel has a `register` of its own
     promote: Promote = Promote()
+    sweep: Sweep = Sweep()
     resources: Resources = Resources()
 
 

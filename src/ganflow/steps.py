@@ -161,6 +161,16 @@ def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> 
     _note({"ganflow.verdict": decision.verdict, "ganflow.reason": decision.reason}, {})
 
 
+def best(models: list[str], evaluations: list[str], model: str, evaluation: str, ranking: str) -> None:
+    """Of the models and evaluations of a sweep, keep the best: copies of its folders, and a Markdown page of all."""
+    from ganflow.sweep import keep_best
+
+    keep_best(
+        [Path(path) for path in models], [Path(path) for path in evaluations], Path(model), Path(evaluation),
+        Path(ranking),
+    )  # fmt: skip
+
+
 def summary(run: str, state: str, error: str | None, out: str, overview: str) -> None:
     """The exit task of a Kubeflow run: how it ended, into `out` (JSON), `overview` (Markdown), MLflow and the webhook.
 
