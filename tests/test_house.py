@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "artifacts", "objects", "protocol", "cache", "device", "randomness", "images", "folders",
     "progress", "parallel", "data", "networks", "sampling", "losses", "penalties", "augment", "history", "metrics",
-    "training", "report", "pictures", "evaluate", "compare", "promotion", "lineage", "pin", "fetch", "plugins",
+    "training", "report", "pictures", "evaluate", "compare", "promotion", "lineage", "pin", "fetch", "drift", "plugins",
     "outbox", "tracking", "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps",
     "verbs", "custody_verbs", "data_verbs", "cli", "__main__",
 ]  # fmt: skip
