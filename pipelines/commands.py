@@ -36,6 +36,7 @@ def add(verbs: Any) -> None:
     runner = add_verb(actions, "run", "run the whole pipeline on this machine", run_local)
     runner.add_argument("raw", metavar="RAW", nargs="?", default="data/fashion-mnist")
     runner.add_argument("--out", type=Path, default=Path("run/kfp"), metavar="DIR")
+    add_pipeline(runner)
     runner.add_argument(
         "--runner", choices=("subprocess", "docker"), default="subprocess", help="a process or a container a task"
     )
@@ -44,9 +45,14 @@ def add(verbs: Any) -> None:
     cluster_commands.add(actions, add_target)
 
 
+def add_pipeline(parser: Any) -> None:
+    """The option of which pipeline."""
+    parser.add_argument("--pipeline", choices=("training", "sweep"), default="training", help="(default: %(default)s)")
+
+
 def add_target(parser: Any) -> None:
     """The options of what a pipeline is compiled for."""
-    parser.add_argument("--pipeline", choices=("training", "sweep"), default="training", help="(default: %(default)s)")
+    add_pipeline(parser)
     parser.add_argument("--profile", default="cpu", metavar="NAME", help="of resources.profiles (default: %(default)s)")
     parser.add_argument("--image", default=IMAGE, metavar="REF", help="image of the heavy tasks (default: %(default)s)")
     parser.add_argument(
@@ -118,13 +124,15 @@ def run_local(arguments: Arguments) -> None:
     """`ganflow pipeline run`."""
     from ganflow.artifacts import read_json
     from ganflow.config import load
-    from pipelines import local
+    from pipelines import local, sweep, training
     from pipelines.submit import arguments as pipeline_arguments
 
     raw = arguments.raw if arguments.raw.startswith("{") else str(Path(arguments.raw).resolve())
-    given = pipeline_arguments(raw, load(arguments.params, arguments.overrides))
+    params = load(arguments.params, arguments.overrides)
+    given = pipeline_arguments(raw, params, arguments.pipeline)
+    pipeline = sweep.build(params.sweep.parallelism) if arguments.pipeline == "sweep" else training.build()
     runner = local.docker_runner(_environment()) if arguments.runner == "docker" else local.subprocess_runner()
-    outputs = local.run(given.pop("raw"), given, arguments.out.resolve(), runner)
+    outputs = local.run(pipeline, given, arguments.out.resolve(), runner)
     decision = read_json(outputs["promote"])
     if arguments.json:
         print(json.dumps({"outputs": {step: str(path) for step, path in outputs.items()}, "decision": decision}))

@@ -1,4 +1,4 @@
-"""Run the training pipeline on this machine with kfp.local: each task a process, or a container, of its own."""
+"""Run a pipeline on this machine with kfp.local: each task a process, or a container, of its own."""
 
 import contextlib
 import re
@@ -13,11 +13,10 @@ import psutil
 from kfp import local
 
 from ganflow.errors import GanflowError, Interrupted
-from pipelines.training import build
 
 COLOUR = re.compile(r"\x1b\[\d+m")
 OUTPUTS = {
-    "prepare": "prepared", "reference": "reference", "train": "model", "evaluate": "evaluation",
+    "prepare": "prepared", "reference": "reference", "train": "model", "evaluate": "evaluation", "best": "model",
     "register": "registration", "promote": "decision",
 }  # fmt: skip
 """The output of each step, as its component names it."""
@@ -28,25 +27,25 @@ UNTRIED = {
 """What a local run says nothing about."""
 
 
-def run(raw: str, sections: dict[str, str], root: Path, runner: Any) -> dict[str, Path]:
-    """Run the pipeline on `raw` with these sections of the parameters; returns where each step's output lies.
+def run(pipeline: Any, given: dict[str, Any], root: Path, runner: Any) -> dict[str, Path]:
+    """Run a pipeline with these parameters; returns where the output of each of its steps lies.
 
     What the tasks print goes to standard error. SIGTERM reaches the running task. Raises GanflowError when a task
     fails, and Interrupted when it was stopped.
     """
-    pipeline = build()
     local.init(runner, pipeline_root=str(root))
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr), _passed_on() as stopped:
         warnings.filterwarnings("ignore", "You may be attemping to run a task", RuntimeWarning)  # the name of the image
         try:
-            pipeline(raw=raw, **sections)
+            pipeline(**given)
         except RuntimeError as error:
             task = COLOUR.sub("", str(error)).rpartition("Inner task failed: ")[2].strip("'.")
             if stopped:
                 raise Interrupted(f"stopped in the task {task}; its last lines above say what it saved") from error
             raise GanflowError(f"the task {task} failed; its last lines above say why") from error
     folder = max(root.glob(f"{pipeline.name}-*"))
-    return {step: folder / step / name for step, name in OUTPUTS.items()}
+    tasks = pipeline.pipeline_spec.root.dag.tasks
+    return {step: folder / step / name for step, name in OUTPUTS.items() if step in tasks}
 
 
 def subprocess_runner() -> Any:

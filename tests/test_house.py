@@ -13,9 +13,9 @@ ORDER = [
     "errors", "section", "resources", "config", "artifacts", "objects", "protocol", "cache", "device", "randomness",
     "images", "folders", "progress", "parallel", "data", "networks", "sampling", "losses", "penalties", "augment",
     "history", "metrics", "training", "report", "pictures", "evaluate", "compare", "promotion", "shown", "sweep",
-    "lineage", "pin", "fetch", "plugins", "outbox", "pipeline_run", "tracking", "kubeflow", "summary", "serving",
-    "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps", "verbs", "custody_verbs",
-    "data_verbs", "cli", "__main__",
+    "lineage", "pin", "fetch", "drift", "plugins", "outbox", "pipeline_run", "tracking", "kubeflow", "summary",
+    "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps", "verbs",
+    "custody_verbs", "data_verbs", "cli", "__main__",
 ]  # fmt: skip
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 

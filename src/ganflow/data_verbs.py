@@ -1,5 +1,6 @@
 """The verbs of versioned data: `ganflow data …`. Heavy imports wait until a verb needs them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ def add(verbs: Any) -> None:
 
     fetch = add_verb(actions, "fetch", "fetch a pinned set into the cache, and say where", run_fetch, params=False)
     fetch.add_argument("pin", metavar="PIN", help="the file that `ganflow data pin` writes, or its text")
+
+    diff = add_verb(actions, "diff", "what changed between two versions of a set, and how far it drifted", run_diff)
+    diff.add_argument("before", metavar="REV_A", help="the earlier git revision")
+    diff.add_argument("after", metavar="REV_B", help="the later one")
+    diff.add_argument("path", metavar="PATH", type=Path, nargs="?", help="the set, where DVC tracks more than one")
+    diff.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 
 def run_pin(arguments: Arguments) -> None:
@@ -41,3 +48,16 @@ def run_fetch(arguments: Arguments) -> None:
     text = arguments.pin if arguments.pin.startswith(BEGINNING) else Path(arguments.pin).read_text()
     with progress("fetch", "bytes") as advance:
         print(fetch(read_pin(text), advance))
+
+
+def run_diff(arguments: Arguments) -> None:
+    """`ganflow data diff`."""
+    from ganflow import drift
+    from ganflow.config import load
+    from ganflow.pin import only_set, pin_at
+
+    params = load(arguments.params, arguments.overrides)
+    target = arguments.path or only_set()
+    before, after = pin_at(arguments.before, target), pin_at(arguments.after, target)
+    found = drift.compare_versions(before, after, params.data, params.evaluate)
+    print(json.dumps(found, indent=2) if arguments.json else drift.table(found))

@@ -36,9 +36,20 @@ def fetch(pin: Pin, advance: Advance = lambda done, total: None) -> Path:
         place = home / PurePosixPath(pin.path).name
         if not (place.exists() and content_address(place) == pin.md5):
             store, told = open_store(pin.remote, pin.endpoint), _counter(pin, advance)
-            first = _object(store, pin.md5, told)
-            _swap_in(_files(store, first, pin, told) if pin.md5.endswith(DIRECTORY) else {"": first}, place)
+            is_folder = pin.md5.endswith(DIRECTORY)
+            first = _object(store, pin.md5, _ignored if is_folder else told)
+            _swap_in(_files(store, _listing(first, pin), told) if is_folder else {"": first}, place)
     return place
+
+
+def listing(pin: Pin) -> dict[str, str]:
+    """The md5 of each file of the set, by its path there; of a set that is one file, by its name.
+
+    Raises StoreError and DataError as `fetch` does.
+    """
+    if not pin.md5.endswith(DIRECTORY):
+        return {PurePosixPath(pin.path).name: pin.md5}
+    return _listing(_object(open_store(pin.remote, pin.endpoint), pin.md5, _ignored), pin)
 
 
 def require_pushed(pin: Pin) -> None:
@@ -60,20 +71,25 @@ class _Entry(BaseModel):
     relpath: Annotated[str, AfterValidator(_inside)]
 
 
-def _files(store: Store, listing: Path, pin: Pin, told: Told) -> dict[str, Path]:
-    """Fetch every object of a folder, each once; returns where it lies, by the file's path in the set."""
+def _listing(path: Path, pin: Pin) -> dict[str, str]:
+    """md5 by path in the set, from the object that DVC keeps of a folder."""
     try:
-        entries = TypeAdapter(list[_Entry]).validate_json(listing.read_bytes())
+        entries = TypeAdapter(list[_Entry]).validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(
             f"the object {pin.md5} at {pin.remote} is no listing of DVC's: {first['msg']}, {first['input']!r:.80}; pin "
             "a set that `dvc push` put there"
         ) from error
-    objects = sorted({entry.md5 for entry in entries})
+    return {entry.relpath: entry.md5 for entry in entries}
+
+
+def _files(store: Store, listing: dict[str, str], told: Told) -> dict[str, Path]:
+    """Fetch every object of a folder, each once; returns where it lies, by the file's path in the set."""
+    objects = sorted(set(listing.values()))
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         found = dict(zip(objects, pool.map(lambda md5: _object(store, md5, told), objects), strict=True))
-    return {entry.relpath: found[entry.md5] for entry in entries}
+    return {path: found[md5] for path, md5 in listing.items()}
 
 
 def _object(store: Store, md5: str, told: Told) -> Path:
@@ -114,14 +130,19 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _ignored(more: int) -> None:
+    """The listing of a folder is not in the pin's size."""
+
+
 def _counter(pin: Pin, advance: Advance) -> Callable[[int], None]:
-    """Adds up bytes from many threads; the listing of a folder is not in the pin's size."""
+    """Adds up bytes from many threads."""
     lock, done = Lock(), 0
 
     def told(more: int) -> None:
         nonlocal done
         with lock:
             done += more
-            advance(min(done, pin.size), pin.size)
+            if more:
+                advance(done, pin.size)
 
     return told

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ganflow.artifacts import content_address
-from ganflow.errors import DataError
+from ganflow.errors import ConfigError, DataError
 from ganflow.lineage import git
 
 BEGINNING = "{"
@@ -86,6 +86,14 @@ def pin_at(revision: str, target: Path) -> Pin:
     if text is None:
         raise DataError(f"the revision {revision} has no {pointer}; name a set that it tracks")
     return _pin(pointer, text, _changed(pointer, found))
+
+
+def only_set() -> Path:
+    """The .dvc file of the repository in the working directory. Raises ConfigError unless there is one, and no more."""
+    found = (git("ls-files", "*.dvc") or "").split("\n")
+    if len(found) > 1 or not found[0]:
+        raise ConfigError(f"git tracks {', '.join(filter(None, found)) or 'no .dvc file'}; name the set, by its PATH")
+    return Path(found[0])
 
 
 def _changed(pointer: Path, revision: str) -> str | None:
