@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "artifacts", "protocol", "cache", "device", "randomness", "images", "folders", "progress",
+    "page",
     "parallel", "data", "networks", "sampling", "losses", "penalties", "augment", "history", "metrics", "training",
     "report", "pictures", "evaluate", "compare", "promotion", "lineage", "plugins", "outbox", "tracking", "serving",
     "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps", "verbs", "custody_verbs", "cli",

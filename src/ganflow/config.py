@@ -34,6 +34,25 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+class Checks(Section):
+    """Rules of `prepare`: data that breaks one stops the pipeline; null does not ask. findings.json has the numbers."""
+
+    max_duplicate_fraction: Fraction | None = None
+    """Of the images, at most this part may equal an earlier one."""
+    max_near_duplicate_fraction: Fraction | None = None
+    """At most this part may look like an earlier one: re-encoded, resized, brightened."""
+    max_leaked_fraction: Fraction | None = None
+    """Of the held-out images, at most this part may equal, or look like, one of the training split."""
+    max_blank_fraction: Fraction | None = None
+    """At most this part may be of one colour."""
+    max_class_ratio: Annotated[float, Field(ge=1)] | None = None
+    """The largest class of the training split may have at most this many times the images of the smallest."""
+    max_label_conflict_fraction: Fraction | None = None
+    """At most this part may equal, or look like, an image of another class: a hint of wrong labels."""
+    max_upscaled_fraction: Fraction | None = None
+    """Of the raw images, at most this part may have a side below `resolution`."""
+
+
 class Data(Section):
     """What `prepare` makes of the raw images."""
 
@@ -55,6 +74,12 @@ class Data(Section):
     """More rejected images than this is an error."""
     seed: Seed = 0
     """Of the draw of the held-out split."""
+    checks: Checks = Checks()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, R, R) of a prepared image."""
+        return self.channels, self.resolution, self.resolution
 
 
 class Train(Section):
@@ -335,12 +360,14 @@ def parse(model: type[S], values: Mapping[str, Any] | str, origin: str) -> S:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    section, dot, name = key.partition(".")
-    if not (separator and dot and name):
+    *sections, name = key.split(".")
+    if not (separator and sections and all(sections) and name):
         raise ConfigError(f"--set {override!r} is not of the form section.key=value, for example train.seed=1")
-    target = values.setdefault(section, {})
-    if not isinstance(target, dict):
-        raise ConfigError(f"--set {override!r}: {section} is not a section")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override!r}: {section} is not a section")
     try:
         target[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
