@@ -1,7 +1,7 @@
 """Make data/noto-emoji, the colour set: `apt-get install fonts-noto-color-emoji && python data/make_noto_emoji.py`.
 
-The font has a PNG picture of 136x128 pixels for every emoji (Noto Emoji, SIL Open Font License 1.1). Skin tones are left
-out: five near copies of one picture are no five pictures. The archive's bytes depend on the font's file alone.
+The font has a PNG picture of 136x128 pixels for every emoji (Noto Emoji, SIL Open Font License 1.1). Skin tones are
+left out: five near copies of one picture are no five pictures. The archive's bytes depend on the font's file alone.
 """
 
 import sys

@@ -10,12 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "artifacts", "protocol", "cache", "device", "randomness", "images", "folders", "progress",
+    "errors", "config", "artifacts", "objects", "protocol", "cache", "device", "randomness", "images", "folders",
     "page",
-    "parallel", "data", "networks", "sampling", "losses", "penalties", "augment", "history", "metrics", "training",
-    "report", "pictures", "evaluate", "compare", "promotion", "lineage", "plugins", "outbox", "tracking", "serving",
-    "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps", "verbs", "custody_verbs", "cli",
-    "__main__",
+    "progress", "parallel", "data", "networks", "sampling", "losses", "penalties", "augment", "history", "metrics",
+    "training", "report", "pictures", "evaluate", "compare", "promotion", "lineage", "pin", "fetch", "drift", "plugins",
+    "outbox", "tracking", "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps",
+    "verbs", "custody_verbs", "data_verbs", "cli", "__main__",
 ]  # fmt: skip
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 

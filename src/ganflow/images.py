@@ -1,7 +1,7 @@
 """Arrays of images: the prepared ones, and pictures of many."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +38,10 @@ class Stack:
 
     def __len__(self) -> int:
         return int(self.starts[-1])
+
+    def __iter__(self) -> Iterator[Images]:
+        for part in self.parts:
+            yield from part
 
     @overload
     def __getitem__(self, key: slice) -> "Stack": ...

@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from ganflow.artifacts import Prepared, read_json
 from ganflow.config import Checks
 from ganflow.data.duplicates import Pairs, exact_duplicates, near_duplicates
-from ganflow.data.signatures import Signatures
+from ganflow.data.signatures import Signatures, signatures
 from ganflow.errors import DataError
-from ganflow.images import AnyImages, Labels
+from ganflow.images import AnyImages, Labels, open_prepared
 
 EXAMPLES = 8
+PIECE = 1024
 KINDS = 12
 Findings = dict[str, Any]
 RULES = {
@@ -51,6 +53,25 @@ def check(
         "classes": _balance(labels[:train], classes) if labels is not None else None,
         **_raw(kinds, images.shape[2]),
     }
+
+
+def check_prepared(prepared: Prepared) -> Findings:
+    """Check a prepared folder anew. Raises ArtifactError when it is unfinished or damaged."""
+    images, labels, card = open_prepared(prepared)
+    pieces = [signatures(np.array(images[first : first + PIECE])) for first in range(0, len(images), PIECE)]
+    known = read_json(prepared.findings)
+    found = check(images, labels, np.concatenate(pieces), card["train"], card["classes"] or [], {})
+    return found | {key: known[key] for key in ("sizes", "modes", "upscaled")}  # of the raw images, which are not here
+
+
+def table(findings: Findings) -> str:
+    """A line for each rule's finding."""
+    lines = []
+    for finding, key, words in RULES.values():
+        if found := findings[finding]:
+            value = f"{found[key]:10.4g}" if key == "ratio" else f"{found['count']:10,} {found['fraction']:8.2%}"
+            lines.append(f"{value:19} {words}")
+    return "\n".join(lines)
 
 
 def broken_rules(findings: Findings, rules: Checks) -> list[str]:
