@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "section", "resources", "config", "artifacts", "objects", "protocol", "cache", "device", "randomness",
-    "images", "folders", "progress", "parallel", "data", "networks", "sampling", "losses", "penalties", "augment",
-    "history", "metrics", "training", "report", "pictures", "evaluate", "compare", "promotion", "shown", "sweep",
-    "lineage", "pin", "fetch", "drift", "plugins", "outbox", "pipeline_run", "tracking", "kubeflow", "summary",
-    "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps", "verbs",
-    "custody_verbs", "data_verbs", "cli", "__main__",
+    "images", "folders", "page", "progress", "parallel", "data", "networks", "sampling", "losses", "penalties",
+    "augment", "history", "metrics", "training", "report", "pictures", "evaluate", "compare", "promotion", "shown",
+    "sweep", "lineage", "pin", "fetch", "drift", "plugins", "outbox", "pipeline_run", "tracking", "kubeflow",
+    "summary", "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce", "steps",
+    "verbs", "custody_verbs", "data_verbs", "cli", "__main__",
 ]  # fmt: skip
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 

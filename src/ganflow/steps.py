@@ -3,6 +3,7 @@
 The command line, dvc, kfp.local and a cluster all come through here, so that they give the same numbers.
 """
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,16 +25,43 @@ SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "ra
 """What a model remembers of its data."""
 
 
-def prepare(raw: str, out: str, data: str) -> None:
-    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin."""
-    from ganflow.data import prepare
+def prepare(raw: str, out: str, data: str, shard: str | None = None) -> None:
+    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin.
 
+    With `shard`, such as 0/4, only that part of the images is decoded, into a piece for `merge`.
+    """
+    from ganflow.data import prepare, prepare_piece
+
+    part = _part(shard)
     raw = _fetched(raw)
     inside, outside = sorted((Path(raw).resolve(), Path(out).resolve()), key=lambda path: len(path.parts), reverse=True)
     if inside.is_relative_to(outside):
         raise ConfigError(f"the output {out} and the raw images {raw} lie one in the other; name another output")
+    settings = parse(config.Data, data, "data")
     with progress("prepare") as advance:
-        prepare(Path(raw), Path(out), parse(config.Data, data, "data"), advance)
+        if part:
+            prepare_piece(Path(raw), Path(out), settings, *part, advance)
+        else:
+            prepare(Path(raw), Path(out), settings, advance)
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    """`i/n` as numbers."""
+    if shard is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if part >= parts:
+        raise ConfigError(f"the shard {shard} is not i/n with i from 0 to n - 1; give for example 0/4")
+    return part, parts
+
+
+def merge(shards: list[str], out: str) -> None:
+    """Put the pieces of a set together, which `prepare` made of its shards; the bytes are those of one `prepare`."""
+    from ganflow.data import merge
+
+    with progress("merge") as advance:
+        merge([Path(shard) for shard in shards], Path(out), advance)
 
 
 def _fetched(raw: str) -> str:
@@ -79,6 +107,7 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
             progress("train") as advance,
         ):
+            run.data_card(Prepared(Path(prepared)))
             made = run_training(
                 state, sets, data, settings, model, world=peers, judge=judge, log=run, advance=advance, stop=stop
             )

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from ganflow.artifacts import Model, fingerprint, read_json, write_json
+from ganflow.artifacts import Model, Prepared, fingerprint, read_json, write_json
 from ganflow.errors import Interrupted, RegistryError
 from ganflow.history import read_history
 from ganflow.outbox import Outbox, Record, waiting
@@ -28,6 +28,8 @@ from ganflow.pipeline_run import choose_experiment, find_run, pipeline_run
 GENERATOR = "ganflow.generator_sha256"
 FOLDER = "train"
 """Where a training's files lie among its run's artifacts."""
+DATA_FOLDER = "data"
+"""And its data card."""
 TOKEN = "ganflow.outbox"
 """Tag of a run that tells which outbox began it: a run whose beginning was not acknowledged is found again."""
 REFUSALS = (
@@ -81,6 +83,12 @@ class TrainingRun:
         """A generator that is kept, as a LoggedModel with its metrics: `mlflow.search_logged_models` finds the best."""
         file = self.outbox.keep(generator)
         self.outbox.put({"kind": "model", "images": images, "file": file, "values": values, "time": _now()})
+
+    def data_card(self, prepared: Prepared) -> None:
+        """The data card of what is trained on: the page, the picture and the numbers."""
+        files = [prepared.page, prepared.montage, prepared.findings]
+        record = {"kind": "files", "folder": DATA_FOLDER, "files": [self.outbox.keep(path) for path in files]}
+        self.outbox.put(record | {"tags": {}})
 
     def finished(self, model: Model) -> None:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
@@ -233,7 +241,7 @@ class _Delivery:
 
     def _files(self, record: Record) -> None:
         for name in record["files"]:
-            self.client.log_artifact(self._id(), str(self.outbox.folder / name), FOLDER)
+            self.client.log_artifact(self._id(), str(self.outbox.folder / name), record.get("folder", FOLDER))
         for key, value in record["tags"].items():
             self.client.set_tag(self._id(), key, value)
 
