@@ -18,10 +18,12 @@ from components.register.component import register as register_step
 from components.summary.component import summary as summary_step
 from components.train.component import train as train_step
 from pipelines.resources import Target
+from pipelines.shards import prepare_in_shards
 
 
 def build(target: Target | None = None) -> Any:
     """The pipeline for a cluster; with None the bare flow, as kfp.local runs it."""
+    sharded = target if target and target.profile.shards > 1 else None
 
     @dsl.pipeline(name="training", pipeline_config=target.config() if target else None)
     def training(raw: str, data: str, train: str, evaluate: str, register: str, promote: str) -> None:
@@ -36,7 +38,7 @@ def build(target: Target | None = None) -> Any:
             promote: The section `promote` of params.yaml, as JSON.
         """
         with _summarised(target):
-            prepared = prepare_step(raw=raw, data=data)
+            prepared = prepare_in_shards(raw, data, sharded) if sharded else prepare_step(raw=raw, data=data)
             reference = reference_step(prepared=prepared.output, evaluate=evaluate)
             model = train_step(prepared=prepared.output, reference=reference.output, train=train)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
