@@ -25,6 +25,7 @@ from ganflow.config import Evaluate
 from ganflow.device import best_device
 from ganflow.history import read_history
 from ganflow.images import Images, Labels, grid, open_prepared, write_png
+from ganflow.lineage import identity
 from ganflow.metrics import Extractor, Measured, RealStatistics
 from ganflow.progress import progress
 from ganflow.report import write_report
@@ -63,9 +64,8 @@ def evaluate(model: Model, reference: Reference, out: Path, settings: Evaluate) 
         images = sample(generator, latent_dim, settings.seed, settings.count)
         features = metrics.extract(extractor, images, lambda done: advance(done, settings.count))
     found = metrics.measure(extractor, features, real, settings.seed)
-    scores = score_card(extractor, found, known["protocol"], settings, known["warnings"]) | {
-        "generator_sha256": card["generator_sha256"]
-    }
+    scores = score_card(extractor, found, known["protocol"], settings, known["warnings"])
+    scores |= {"generator_sha256": card["generator_sha256"], "passport": identity(card, scores)}
     with new_folder(Evaluation, out) as folder:
         np.save(folder.influence, found.influence)
         _draw(folder, generator, card["architecture"], settings.seed, bank_images, found)
@@ -125,7 +125,8 @@ def reference_key(data: dict[str, Any], settings: Evaluate) -> str:
 def machine_and_code() -> dict[str, Any]:
     """What else the bits depend on: the code that measures, PyTorch, and the kind of processor."""
     here = Path(__file__).parent
-    sources = [*sorted((here / "metrics").glob("*.py")), here / "evaluate.py", here / "randomness.py"]
+    others = ("device", "evaluate", "folders", "pictures", "randomness")
+    sources = [*sorted((here / "metrics").glob("*.py")), *(here / f"{name}.py" for name in others)]
     return {
         "code": [file_hash(path) for path in sources],
         "torch": torch.__version__,
