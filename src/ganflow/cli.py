@@ -131,9 +131,11 @@ def run_evaluate(arguments: Arguments) -> None:
         )
     if arguments.images:
         real, generated = arguments.images
-        scores = steps.compare(real, generated, _folder_settings(arguments))
+        scores: dict[str, object] | None = steps.compare(real, generated, _folder_settings(arguments))
     else:
         scores = steps.evaluate(arguments.model, arguments.reference, arguments.out, section(arguments, "evaluate"))
+    if scores is None:  # not the leading process
+        return
     if arguments.json:
         print(json.dumps(scores, indent=2, sort_keys=True))
     elif arguments.images:

@@ -86,12 +86,17 @@ def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:
     return Sets(images[:split], halves[0], images[split:], halves[1]), {key: card[key] for key in SUMMARY}
 
 
-def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object]:
-    """Score the model against the reference (section `evaluate`); returns the content of scores.json."""
+def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object] | None:
+    """Score the model against the reference (section `evaluate`); returns the content of scores.json.
+
+    Under torchrun the leading process alone scores, and the others return None.
+    """
     from ganflow.evaluate import evaluate as score
+    from ganflow.parallel import world
 
     settings = parse(config.Evaluate, evaluate, "evaluate")
-    return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings)
+    with world() as peers:
+        return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings, peers)
 
 
 def compare(real: str, generated: str, evaluate: str) -> dict[str, object]:
