@@ -16,4 +16,5 @@ def test_the_words_of_the_rules_go_before_the_record_is_too_long(words, kept):
     [check] = json.loads(text)["checks"]
     assert (check["rule"], check["passed"], "said" in check) == ("better", False, kept)
     again = parse(text)
-    assert again is not None and again.reason == "why"
+    assert again is not None
+    assert again.reason == "why"

@@ -140,7 +140,8 @@ def test_the_table_names_roles_numbers_rules_and_the_reason():
     assert lines[2].split() == ["clothes", "2", "candidate", "fid_classifier_10k", "9.000", "0.100"]
     assert lines[4].split()[:2] == ["max_fid", "yes"]
     assert lines[5].split()[:2] == ["better", "yes"]
-    assert lines[-1].startswith("promoted: ") and "contenders" not in lines[-1]
+    assert lines[-1].startswith("promoted: ")
+    assert "contenders" not in lines[-1]
 
 
 def test_the_table_of_one_model_is_one_line():
