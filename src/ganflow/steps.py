@@ -25,14 +25,26 @@ SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "ra
 
 
 def prepare(raw: str, out: str, data: str) -> None:
-    """Decode, check, resize, crop and split the raw images (section `data`)."""
+    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin."""
     from ganflow.data import prepare
 
+    raw = _fetched(raw)
     inside, outside = sorted((Path(raw).resolve(), Path(out).resolve()), key=lambda path: len(path.parts), reverse=True)
     if inside.is_relative_to(outside):
         raise ConfigError(f"the output {out} and the raw images {raw} lie one in the other; name another output")
     with progress("prepare") as advance:
         prepare(Path(raw), Path(out), parse(config.Data, data, "data"), advance)
+
+
+def _fetched(raw: str) -> str:
+    """Where the raw images are; those of a pin are fetched."""
+    from ganflow.fetch import fetch
+    from ganflow.pin import BEGINNING, read_pin
+
+    if not raw.startswith(BEGINNING):
+        return raw
+    with progress("fetch", "bytes") as advance:
+        return str(fetch(read_pin(raw), advance))
 
 
 def reference(prepared: str, out: str, evaluate: str) -> None:
@@ -99,6 +111,18 @@ def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, o
         return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings, peers)
 
 
+def evaluate_shown(
+    model: str, reference: str, out: str, evaluate_text: str, report: str, samples: str, metrics: dict[str, float]
+) -> None:
+    """`evaluate`, and what Kubeflow's pages show of it: two HTML files, and the numbers put into `metrics`."""
+    from ganflow.shown import show_evaluation
+
+    scores = evaluate(model, reference, out, evaluate_text)
+    if scores is None:  # not the leading process
+        return
+    metrics.update(show_evaluation(Evaluation(Path(out)), scores, Path(report), Path(samples)))
+
+
 def compare(real: str, generated: str, evaluate: str) -> dict[str, object]:
     """Score a folder of generated images against one of real ones (section `evaluate`); returns the scores."""
     from ganflow.compare import compare_folders
@@ -120,13 +144,49 @@ def register(model: str, evaluation: str, out: str, register: str) -> None:
         )
     name = parse(config.Register, register, "register").name
     kept = read_json(trained.provenance) if trained.provenance.exists() else None
-    write_json(Path(out), registry.register(trained, scored, passport(card, scores, kept), name))
+    made = registry.register(trained, scored, passport(card, scores, kept), name)
+    write_json(Path(out), made)
+    _note(
+        {"ganflow.model_version": f"{made['name']}/{made['version']}", "ganflow.training_run": made["run_id"]}, scores
+    )
 
 
 def promote(registration: str, out: str, promote: str) -> Decision:
     """Let the gate (section `promote`) decide on a registered version; `out` is decision.json."""
     made = read_json(Path(registration))
     return promote_version(made["name"], made["version"], parse(config.Promote, promote, "promote"), out=Path(out))
+
+
+def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> None:
+    """`promote`, and the Markdown that Kubeflow's pages show of the decision; the run of the pipeline gets it too."""
+    from ganflow.artifacts import write_text
+    from ganflow.shown import decision_page
+
+    name = read_json(Path(registration))["name"]
+    decision = promote(registration, out, promote_text)
+    write_text(Path(gate), decision_page(name, decision))
+    _note({"ganflow.verdict": decision.verdict, "ganflow.reason": decision.reason}, {})
+
+
+def summary(run: str, state: str, error: str | None, out: str, overview: str) -> None:
+    """The exit task of a Kubeflow run: how it ended, into `out` (JSON), `overview` (Markdown), MLflow and the webhook.
+
+    `state` and `error` are Kubeflow's own words on the tasks. A server that is down is said in the summary, and fails
+    nothing: this task reports on failures.
+    """
+    from ganflow.summary import conclude
+
+    conclude(run, state, error, Path(out), Path(overview))
+
+
+def _note(tags: dict[str, str], scores: dict[str, Any]) -> None:
+    """Write into the MLflow run of the pipeline run, where there is one."""
+    from ganflow.pipeline_run import note
+    from ganflow.shown import numbers
+    from ganflow.tracking import mlflow_errors
+
+    with mlflow_errors():
+        note(tags, numbers(scores))
 
 
 def promote_version(

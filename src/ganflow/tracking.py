@@ -13,10 +13,11 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from ganflow.artifacts import Model, read_json
-from ganflow.courier import Courier, choose_experiment, remember, search
+from ganflow.courier import Courier, remember
 from ganflow.errors import Interrupted, RegistryError
 from ganflow.history import read_history
 from ganflow.outbox import Outbox, waiting
+from ganflow.pipeline_run import choose_experiment, find_run
 
 GENERATOR = "ganflow.generator_sha256"
 START_SECONDS, GRACE_SECONDS = 20.0, 30.0
@@ -135,7 +136,7 @@ def run_of(model: Model) -> str:
     card = model.read_card()
     with mlflow_errors():
         choose_experiment()
-        found = search(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
+        found = find_run(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
     if found:
         return found
     kept = read_json(model.provenance) if model.provenance.exists() else {}
