@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ganflow import __version__, custody_verbs, data_verbs
+from ganflow import __version__, custody_verbs, data_verbs, doctor_verb
 from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused
 from ganflow.verbs import Arguments, add_verb, section
 
@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     register.add_argument("out", metavar="OUT", help="registration.json")
 
     data_verbs.add(verbs)
+    doctor_verb.add(verbs)
     custody_verbs.add(verbs)
 
     sample = add_verb(verbs, "sample", "draw images from a model", run_sample, params=False)

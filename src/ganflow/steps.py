@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow import config
-from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json
+from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError
+from ganflow.errors import ArtifactError, ConfigError, GanflowError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "raw_md5", "images_md5", "labels_md5")
 """What a model remembers of its data."""
+
+
+def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None:
+    """Look whether a pod has all that a run needs; `out` is the findings as Markdown.
+
+    Raises GanflowError, with every cure, when something is missing.
+    """
+    from ganflow.doctor import Needs, examine, failures, markdown, table
+
+    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, cluster=True))
+    print(table(found))
+    write_text(Path(out), markdown(found))
+    if failed := failures(found):
+        raise GanflowError("; ".join(f"{finding.check}: {finding.said}" for finding in failed))
 
 
 def prepare(raw: str, out: str, data: str) -> None:
@@ -159,7 +173,6 @@ def promote(registration: str, out: str, promote: str) -> Decision:
 
 def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> None:
     """`promote`, and the Markdown that Kubeflow's pages show of the decision; the run of the pipeline gets it too."""
-    from ganflow.artifacts import write_text
     from ganflow.shown import decision_page
 
     name = read_json(Path(registration))["name"]
