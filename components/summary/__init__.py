@@ -1,1 +1,1 @@
-"""The step train."""
+"""The step summary."""

@@ -92,7 +92,7 @@ def _ours(kubeflow: str) -> str:
     if found := find_run(condition, oldest=True):
         return found
     client = MlflowClient()
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.set_experiment(_name()).experiment_id
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.set_experiment(experiment_name()).experiment_id
     made: str = client.create_run(
         experiment, tags={KUBEFLOW: kubeflow}, run_name=f"pipeline {kubeflow[:8]}"
     ).info.run_id
@@ -102,7 +102,8 @@ def _ours(kubeflow: str) -> str:
     return first
 
 
-def _name() -> str:
+def experiment_name() -> str:
+    """Of the experiment that runs go to."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
 
 

@@ -17,6 +17,15 @@ MAX_SHARDS = 8
 """The component merge has this many inputs."""
 
 
+UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def bytes_of(memory: str) -> int:
+    """Bytes of what Kubernetes writes as 16Gi."""
+    number = memory.rstrip("KMGTik")
+    return int(float(number) * UNITS[memory.removeprefix(number)])
+
+
 class Toleration(Section):
     """A taint that pods may stand on; Kubernetes' own words."""
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow import config
-from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json
+from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError
+from ganflow.errors import ArtifactError, ConfigError, GanflowError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "raw_md5", "images_md5", "labels_md5")
 """What a model remembers of its data."""
+
+
+def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None:
+    """Look whether a pod has all that a run needs; `out` is the findings as Markdown.
+
+    Raises GanflowError, with every cure, when something is missing.
+    """
+    from ganflow.doctor import Needs, examine, failures, markdown, table
+
+    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, cluster=True))
+    print(table(found))
+    write_text(Path(out), markdown(found))
+    if failed := failures(found):
+        raise GanflowError("; ".join(f"{finding.check}: {finding.said}" for finding in failed))
 
 
 def prepare(raw: str, out: str, data: str, shard: str | None = None) -> None:
@@ -127,12 +141,17 @@ def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:
     return Sets(images[:split], halves[0], images[split:], halves[1]), {key: card[key] for key in SUMMARY}
 
 
-def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object]:
-    """Score the model against the reference (section `evaluate`); returns the content of scores.json."""
+def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object] | None:
+    """Score the model against the reference (section `evaluate`); returns the content of scores.json.
+
+    Under torchrun the leading process alone scores, and the others return None.
+    """
     from ganflow.evaluate import evaluate as score
+    from ganflow.parallel import world
 
     settings = parse(config.Evaluate, evaluate, "evaluate")
-    return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings)
+    with world() as peers:
+        return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings, peers)
 
 
 def evaluate_shown(
@@ -142,6 +161,8 @@ def evaluate_shown(
     from ganflow.shown import show_evaluation
 
     scores = evaluate(model, reference, out, evaluate_text)
+    if scores is None:  # not the leading process
+        return
     metrics.update(show_evaluation(Evaluation(Path(out)), scores, Path(report), Path(samples)))
 
 
@@ -181,7 +202,6 @@ def promote(registration: str, out: str, promote: str) -> Decision:
 
 def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> None:
     """`promote`, and the Markdown that Kubeflow's pages show of the decision; the run of the pipeline gets it too."""
-    from ganflow.artifacts import write_text
     from ganflow.shown import decision_page
 
     name = read_json(Path(registration))["name"]
