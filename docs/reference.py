@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from ganflow.cli import build_parser
 from ganflow.config import Params
@@ -49,6 +50,8 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 
 def _default(value: Any) -> str:
     """As JSON; of sections by name, the names."""
+    if value is PydanticUndefined:
+        return "required"
     named = isinstance(value, dict) and any(isinstance(one, BaseModel) for one in value.values())
     return ", ".join(f"`{name}`" for name in value) if named else f"`{json.dumps(value)}`"
 
