@@ -16,7 +16,7 @@ BUILD_SECONDS = 1500
 
 
 def docker(*command: str, code: int | None = 0, seconds: int = 300) -> str:
-    """Run docker; returns what it prints. /usr/bin/docker is Debian's, which has BuildKit.
+    """Run docker; returns what it prints. /usr/bin/docker is Debian's, which has BuildKit."""
     program = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
     done = subprocess.run(
         [program, *command], cwd=ROOT, env=os.environ | {"DOCKER_BUILDKIT": "1"}, capture_output=True, text=True,
