@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import shell
+from engine import build, docker, require_engine
 from registered import empty_store, use_store
 from servers import mlflow_server
 
