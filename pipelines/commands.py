@@ -131,8 +131,9 @@ def run_local(arguments: Arguments) -> None:
     params = load(arguments.params, arguments.overrides)
     given = pipeline_arguments(raw, params, arguments.pipeline)
     pipeline = sweep.build(params.sweep.parallelism) if arguments.pipeline == "sweep" else training.build()
-    runner = local.docker_runner(_environment()) if arguments.runner == "docker" else local.subprocess_runner()
-    outputs = local.run(pipeline, given, arguments.out.resolve(), runner)
+    root, docker = arguments.out.resolve(), arguments.runner == "docker"
+    runner = local.docker_runner(raw, root, _environment()) if docker else local.subprocess_runner()
+    outputs = local.run(pipeline, given, root, runner)
     decision = read_json(outputs["promote"])
     if arguments.json:
         print(json.dumps({"outputs": {step: str(path) for step, path in outputs.items()}, "decision": decision}))
