@@ -1,6 +1,6 @@
 """Print the secrets of the kind overlay, each value random or from the environment: nothing is written to a disk.
 
-    python deploy/secrets.py | kubectl create --filename -
+    python deploy/make_secrets.py | kubectl create --filename -
 
 `create`, not `apply`: a secret that is there already stays as it is. `--only-runs` prints those of a run's namespace alone,
 every value from the environment: what overlays/production needs.
@@ -100,7 +100,9 @@ def everything(namespace: str, values: Values) -> list[dict[str, Any]]:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Print the secrets that deploy/ refers to.")
     parser.add_argument("--runs", default="kubeflow", metavar="NAMESPACE", help="of the runs (default: kubeflow)")
-    parser.add_argument("--only-runs", action="store_true", help="only ganflow-s3 and ganflow-mlflow, from AWS_* and MLFLOW_*")
+    parser.add_argument(
+        "--only-runs", action="store_true", help="only ganflow-s3 and ganflow-mlflow, from AWS_* and MLFLOW_*"
+    )
     chosen = parser.parse_args(arguments)
     values = Values(os.environ, made_up=not chosen.only_runs)
     if chosen.only_runs:
