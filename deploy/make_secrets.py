@@ -2,8 +2,8 @@
 
     python deploy/make_secrets.py | kubectl create --filename -
 
-`create`, not `apply`: a secret that is there already stays as it is. `--only-runs` prints those of a run's namespace alone,
-every value from the environment: what overlays/production needs.
+`create`, not `apply`: a secret that is there already stays as it is. `--only-runs` prints those of a run's namespace
+alone, every value from the environment: what overlays/production needs.
 """
 
 import argparse
@@ -35,6 +35,7 @@ class Values:
 
 
 def secret(namespace: str, name: str, **data: str) -> dict[str, Any]:
+    """A manifest."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -44,10 +45,12 @@ def secret(namespace: str, name: str, **data: str) -> dict[str, Any]:
 
 
 def keys(access: str, value: str) -> dict[str, str]:
+    """As boto3's environment has them."""
     return {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": value}
 
 
 def for_runs(namespace: str, s3: dict[str, str], user: str, password: str) -> list[dict[str, Any]]:
+    """The two that params.yaml names."""
     return [
         secret(namespace, "ganflow-s3", **s3),
         secret(namespace, "ganflow-mlflow", MLFLOW_TRACKING_USERNAME=user, MLFLOW_TRACKING_PASSWORD=password),
@@ -55,6 +58,7 @@ def for_runs(namespace: str, s3: dict[str, str], user: str, password: str) -> li
 
 
 def identity(name: str, s3: dict[str, str], *actions: str) -> dict[str, Any]:
+    """Who may do what, for SeaweedFS."""
     credentials = [{"accessKey": s3["AWS_ACCESS_KEY_ID"], "secretKey": s3["AWS_SECRET_ACCESS_KEY"]}]
     return {"name": name, "credentials": credentials, "actions": list(actions)}
 
@@ -98,11 +102,10 @@ def everything(namespace: str, values: Values) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> int:
+    """Exit code 2 when a value must be given and is not."""
     parser = argparse.ArgumentParser(description="Print the secrets that deploy/ refers to.")
     parser.add_argument("--runs", default="kubeflow", metavar="NAMESPACE", help="of the runs (default: kubeflow)")
-    parser.add_argument(
-        "--only-runs", action="store_true", help="only ganflow-s3 and ganflow-mlflow, from AWS_* and MLFLOW_*"
-    )
+    parser.add_argument("--only-runs", action="store_true", help="those two, from AWS_* and MLFLOW_*")
     chosen = parser.parse_args(arguments)
     values = Values(os.environ, made_up=not chosen.only_runs)
     if chosen.only_runs:
