@@ -1,6 +1,6 @@
 """Folders that took long to make, kept for the next time: by a key of all that they depend on.
 
-They lie under $XDG_CACHE_HOME/ganflow, or ~/.cache/ganflow, and may be removed at any time.
+They lie under `home()`, and may be removed at any time.
 """
 
 import contextlib
@@ -14,6 +14,13 @@ from ganflow.artifacts import file_hash, read_json, write_json
 from ganflow.errors import ArtifactError
 
 SUMS = "sha256.json"
+
+
+def home() -> Path:
+    """$GANFLOW_CACHE, or ganflow/ in $XDG_CACHE_HOME, or ~/.cache/ganflow."""
+    if place := os.environ.get("GANFLOW_CACHE"):
+        return Path(place)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganflow"
 
 
 def restore(key: str, folder: Path) -> bool:
@@ -59,5 +66,4 @@ def _check(entry: Path) -> None:
 
 
 def _entry(key: str) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "ganflow" / "reference" / key
+    return home() / "reference" / key

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ganflow import __version__, custody_verbs
+from ganflow import __version__, custody_verbs, data_verbs, doctor_verb
 from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused
 from ganflow.verbs import Arguments, add_verb, section
 
@@ -48,8 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     prepare = add_verb(verbs, "prepare", "decode, check, resize, crop and split raw images", run_prepare)
-    prepare.add_argument("raw", metavar="RAW", help="a folder, an archive, or an idx, npy or npz file")
+    prepare.add_argument("raw", metavar="RAW", help="a folder, an archive, an idx, npy or npz file, or a pin's text")
     prepare.add_argument("out", metavar="OUT")
+    prepare.add_argument("--shard", metavar="I/N", help="only this part, into a piece for `ganflow data merge`")
 
     reference = add_verb(verbs, "reference", "measure the held-out real images once", run_reference)
     reference.add_argument("prepared", metavar="PREPARED")
@@ -80,6 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     register.add_argument("evaluation", metavar="EVALUATION")
     register.add_argument("out", metavar="OUT", help="registration.json")
 
+    data_verbs.add(verbs)
+    doctor_verb.add(verbs)
     custody_verbs.add(verbs)
 
     sample = add_verb(verbs, "sample", "draw images from a model", run_sample, params=False)
@@ -102,7 +105,7 @@ def run_prepare(arguments: Arguments) -> None:
     """`ganflow prepare`."""
     from ganflow import steps
 
-    steps.prepare(arguments.raw, arguments.out, section(arguments, "data"))
+    steps.prepare(arguments.raw, arguments.out, section(arguments, "data"), arguments.shard)
 
 
 def run_reference(arguments: Arguments) -> None:

@@ -5,33 +5,41 @@ value is a `ConfigError` that names the key, the value and what would be right.
 """
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ganflow.errors import ConfigError
+from ganflow.resources import Resources
+from ganflow.section import Positive, Section
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
 
-
-class Section(BaseModel):
-    """A section of params.yaml: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    def json_text(self) -> str:
-        """Sorted JSON: how a section crosses into Kubeflow, where a dict parameter would turn 3 into 3.0."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
-
 S = TypeVar("S", bound=Section)
+
+
+class Checks(Section):
+    """Rules of `prepare`: data that breaks one stops the pipeline; null does not ask. findings.json has the numbers."""
+
+    max_duplicate_fraction: Fraction | None = None
+    """Of the images, at most this part may equal an earlier one."""
+    max_near_duplicate_fraction: Fraction | None = None
+    """At most this part may look like an earlier one: re-encoded, resized, brightened."""
+    max_leaked_fraction: Fraction | None = None
+    """Of the held-out images, at most this part may equal, or look like, one of the training split."""
+    max_blank_fraction: Fraction | None = None
+    """At most this part may be of one colour."""
+    max_class_ratio: Annotated[float, Field(ge=1)] | None = None
+    """The largest class of the training split may have at most this many times the images of the smallest."""
+    max_label_conflict_fraction: Fraction | None = None
+    """At most this part may equal, or look like, an image of another class: a hint of wrong labels."""
+    max_upscaled_fraction: Fraction | None = None
+    """Of the raw images, at most this part may have a side below `resolution`."""
 
 
 class Data(Section):
@@ -55,6 +63,12 @@ class Data(Section):
     """More rejected images than this is an error."""
     seed: Seed = 0
     """Of the draw of the held-out split."""
+    checks: Checks = Checks()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, R, R) of a prepared image."""
+        return self.channels, self.resolution, self.resolution
 
 
 class Train(Section):
@@ -291,6 +305,17 @@ class Promote(Section):
     """The candidate was chosen as the best of this many; versions registered since the champion count by themselves."""
 
 
+class Sweep(Section):
+    """Several trainings, of which the best is registered: `ganflow pipeline submit --pipeline sweep`."""
+
+    grid: dict[str, list[Any]] = {}
+    """Values by name of a parameter of `train`; every combination is a training."""
+    trials: list[dict[str, Any]] = []
+    """Further trainings, each as what it changes in `train`."""
+    parallelism: Positive = 2
+    """So many trainings at a time."""
+
+
 class Params(Section):
     """params.yaml."""
 
@@ -299,6 +324,8 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(Register(), alias="register")  # pydantic's BaseModel has a `register` of its own
     promote: Promote = Promote()
+    sweep: Sweep = Sweep()
+    resources: Resources = Resources()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Params:
@@ -335,12 +362,14 @@ def parse(model: type[S], values: Mapping[str, Any] | str, origin: str) -> S:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    section, dot, name = key.partition(".")
-    if not (separator and dot and name):
+    *sections, name = key.split(".")
+    if not (separator and sections and all(sections) and name):
         raise ConfigError(f"--set {override!r} is not of the form section.key=value, for example train.seed=1")
-    target = values.setdefault(section, {})
-    if not isinstance(target, dict):
-        raise ConfigError(f"--set {override!r}: {section} is not a section")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override!r}: {section} is not a section")
     try:
         target[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:

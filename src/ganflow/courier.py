@@ -18,8 +18,8 @@ from PIL import Image
 
 from ganflow.artifacts import fingerprint, write_json
 from ganflow.outbox import Outbox, Record
+from ganflow.pipeline_run import choose_experiment, find_run, pipeline_run
 
-EXPERIMENT = "ganflow"
 FOLDER = "train"
 """Where a training's files lie among its run's artifacts."""
 TOKEN = "ganflow.outbox"
@@ -29,8 +29,6 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
 )  # fmt: skip
 """Answers; all else is an outage."""
-PARENT = "GANFLOW_PARENT_RUN"
-"""Environment variable: id of the MLflow run that a training is nested in, for sweeps."""
 IDLE_SECONDS, RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 0.5, 10.0
 
 
@@ -97,8 +95,11 @@ class Delivery:
     def _begin(self, record: Record) -> None:
         choose_experiment()
         # Active runs belong to a thread: this one's stays, since ending it here would end it on the server.
+        # The run that Kubeflow injected is named, since start_run forgets it before it has asked the server.
         active = mlflow.active_run() or mlflow.start_run(
-            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=os.environ.get(PARENT)
+            run_id=self._run() or os.environ.get("MLFLOW_RUN_ID"),
+            tags={TOKEN: self.outbox.token},
+            parent_run_id=pipeline_run(),
         )
         self.client.update_run(active.info.run_id, status="RUNNING")
         self.outbox.run_id = active.info.run_id
@@ -110,7 +111,7 @@ class Delivery:
         """The run that this outbox has begun, if the server knows it."""
         run_id = self.outbox.run_id
         if run_id is None:
-            return search(f"tags.`{TOKEN}` = '{self.outbox.token}'")
+            return find_run(f"tags.`{TOKEN}` = '{self.outbox.token}'")
         try:
             self.client.get_run(run_id)
         except MlflowException as error:
@@ -171,7 +172,7 @@ class Delivery:
 
     def _files(self, record: Record) -> None:
         for name in record["files"]:
-            self.client.log_artifact(self._id(), str(self.outbox.folder / name), FOLDER)
+            self.client.log_artifact(self._id(), str(self.outbox.folder / name), record.get("folder", FOLDER))
         for key, value in record["tags"].items():
             self.client.set_tag(self._id(), key, value)
 
@@ -181,20 +182,6 @@ class Delivery:
     def _id(self) -> str:
         assert self.outbox.run_id, "a run begins before anything else"
         return self.outbox.run_id
-
-
-def choose_experiment() -> None:
-    """Make EXPERIMENT the current one, unless MLflow's own variables name another, or a run of one."""
-    if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"} & set(os.environ):
-        mlflow.set_experiment(EXPERIMENT)
-
-
-def search(condition: str) -> str | None:
-    """Id of the newest run that fulfils the condition, in the current experiment."""
-    runs = mlflow.search_runs(
-        filter_string=condition, order_by=["attributes.start_time DESC"], max_results=1, output_format="list"
-    )
-    return runs[0].info.run_id if runs else None
 
 
 def remember(memory: Path, outbox: Outbox) -> None:

@@ -10,6 +10,7 @@ with `exit_code`; anything else that is raised is a defect of ganflow.
         ├── ArtifactError       1  what an earlier step wrote is missing, damaged, or of another run
         ├── TrainingError       1  the training diverged
         ├── RegistryError       1  the MLflow registry lacks, or refuses, what is asked
+        ├── StoreError          1  the object store lacks, or refuses, what is asked
         ├── Refused             3  the gate said no
         └── Interrupted         0  stopped by SIGTERM or Ctrl-C, with everything saved
 """
@@ -22,6 +23,7 @@ __all__ = [
     "Interrupted",
     "Refused",
     "RegistryError",
+    "StoreError",
     "TrainingError",
 ]
 
@@ -52,6 +54,10 @@ class TrainingError(GanflowError):
 
 class RegistryError(GanflowError):
     """The MLflow registry lacks, or refuses, what is asked of it."""
+
+
+class StoreError(GanflowError):
+    """The object store lacks, or refuses, what is asked of it."""
 
 
 class Refused(GanflowError):

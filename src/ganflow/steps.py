@@ -3,6 +3,7 @@
 The command line, dvc, kfp.local and a cluster all come through here, so that they give the same numbers.
 """
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow import config
-from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json
+from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError
+from ganflow.errors import ArtifactError, ConfigError, GanflowError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -24,15 +25,68 @@ SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "ra
 """What a model remembers of its data."""
 
 
-def prepare(raw: str, out: str, data: str) -> None:
-    """Decode, check, resize, crop and split the raw images (section `data`)."""
-    from ganflow.data import prepare
+def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None:
+    """Look whether a pod has all that a run needs; `out` is the findings as Markdown.
 
+    Raises GanflowError, with every cure, when something is missing.
+    """
+    from ganflow.doctor import Needs, examine, failures, markdown, table
+
+    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, cluster=True))
+    print(table(found))
+    write_text(Path(out), markdown(found))
+    if failed := failures(found):
+        raise GanflowError("; ".join(f"{finding.check}: {finding.said}" for finding in failed))
+
+
+def prepare(raw: str, out: str, data: str, shard: str | None = None) -> None:
+    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin.
+
+    With `shard`, such as 0/4, only that part of the images is decoded, into a piece for `merge`.
+    """
+    from ganflow.data import prepare, prepare_piece
+
+    part = _part(shard)
+    raw = _fetched(raw)
     inside, outside = sorted((Path(raw).resolve(), Path(out).resolve()), key=lambda path: len(path.parts), reverse=True)
     if inside.is_relative_to(outside):
         raise ConfigError(f"the output {out} and the raw images {raw} lie one in the other; name another output")
+    settings = parse(config.Data, data, "data")
     with progress("prepare") as advance:
-        prepare(Path(raw), Path(out), parse(config.Data, data, "data"), advance)
+        if part:
+            prepare_piece(Path(raw), Path(out), settings, *part, advance)
+        else:
+            prepare(Path(raw), Path(out), settings, advance)
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    """`i/n` as numbers."""
+    if shard is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if part >= parts:
+        raise ConfigError(f"the shard {shard} is not i/n with i from 0 to n - 1; give for example 0/4")
+    return part, parts
+
+
+def merge(shards: list[str], out: str) -> None:
+    """Put the pieces of a set together, which `prepare` made of its shards; the bytes are those of one `prepare`."""
+    from ganflow.data import merge
+
+    with progress("merge") as advance:
+        merge([Path(shard) for shard in shards], Path(out), advance)
+
+
+def _fetched(raw: str) -> str:
+    """Where the raw images are; those of a pin are fetched."""
+    from ganflow.fetch import fetch
+    from ganflow.pin import BEGINNING, read_pin
+
+    if not raw.startswith(BEGINNING):
+        return raw
+    with progress("fetch", "bytes") as advance:
+        return str(fetch(read_pin(raw), advance))
 
 
 def reference(prepared: str, out: str, evaluate: str) -> None:
@@ -67,6 +121,7 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
             progress("train") as advance,
         ):
+            run.data_card(Prepared(Path(prepared)))
             made = run_training(
                 state, sets, data, settings, model, world=peers, judge=judge, log=run, advance=advance, stop=stop
             )
@@ -99,6 +154,18 @@ def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, o
         return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings, peers)
 
 
+def evaluate_shown(
+    model: str, reference: str, out: str, evaluate_text: str, report: str, samples: str, metrics: dict[str, float]
+) -> None:
+    """`evaluate`, and what Kubeflow's pages show of it: two HTML files, and the numbers put into `metrics`."""
+    from ganflow.shown import show_evaluation
+
+    scores = evaluate(model, reference, out, evaluate_text)
+    if scores is None:  # not the leading process
+        return
+    metrics.update(show_evaluation(Evaluation(Path(out)), scores, Path(report), Path(samples)))
+
+
 def compare(real: str, generated: str, evaluate: str) -> dict[str, object]:
     """Score a folder of generated images against one of real ones (section `evaluate`); returns the scores."""
     from ganflow.compare import compare_folders
@@ -120,13 +187,58 @@ def register(model: str, evaluation: str, out: str, register: str) -> None:
         )
     name = parse(config.Register, register, "register").name
     kept = read_json(trained.provenance) if trained.provenance.exists() else None
-    write_json(Path(out), registry.register(trained, scored, passport(card, scores, kept), name))
+    made = registry.register(trained, scored, passport(card, scores, kept), name)
+    write_json(Path(out), made)
+    _note(
+        {"ganflow.model_version": f"{made['name']}/{made['version']}", "ganflow.training_run": made["run_id"]}, scores
+    )
 
 
 def promote(registration: str, out: str, promote: str) -> Decision:
     """Let the gate (section `promote`) decide on a registered version; `out` is decision.json."""
     made = read_json(Path(registration))
     return promote_version(made["name"], made["version"], parse(config.Promote, promote, "promote"), out=Path(out))
+
+
+def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> None:
+    """`promote`, and the Markdown that Kubeflow's pages show of the decision; the run of the pipeline gets it too."""
+    from ganflow.shown import decision_page
+
+    name = read_json(Path(registration))["name"]
+    decision = promote(registration, out, promote_text)
+    write_text(Path(gate), decision_page(name, decision))
+    _note({"ganflow.verdict": decision.verdict, "ganflow.reason": decision.reason}, {})
+
+
+def best(models: list[str], evaluations: list[str], model: str, evaluation: str, ranking: str) -> None:
+    """Of the models and evaluations of a sweep, keep the best: copies of its folders, and a Markdown page of all."""
+    from ganflow.sweep import keep_best
+
+    keep_best(
+        [Path(path) for path in models], [Path(path) for path in evaluations], Path(model), Path(evaluation),
+        Path(ranking),
+    )  # fmt: skip
+
+
+def summary(run: str, state: str, error: str | None, out: str, overview: str) -> None:
+    """The exit task of a Kubeflow run: how it ended, into `out` (JSON), `overview` (Markdown), MLflow and the webhook.
+
+    `state` and `error` are Kubeflow's own words on the tasks. A server that is down is said in the summary, and fails
+    nothing: this task reports on failures.
+    """
+    from ganflow.summary import conclude
+
+    conclude(run, state, error, Path(out), Path(overview))
+
+
+def _note(tags: dict[str, str], scores: dict[str, Any]) -> None:
+    """Write into the MLflow run of the pipeline run, where there is one."""
+    from ganflow.pipeline_run import note
+    from ganflow.shown import numbers
+    from ganflow.tracking import mlflow_errors
+
+    with mlflow_errors():
+        note(tags, numbers(scores))
 
 
 def promote_version(

@@ -8,17 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
+from mlflow.entities import RunInfo
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
-from ganflow.artifacts import Model, read_json
-from ganflow.courier import Courier, choose_experiment, remember, search
+from ganflow.artifacts import Model, Prepared, read_json
+from ganflow.courier import Courier, remember
 from ganflow.errors import Interrupted, RegistryError
 from ganflow.history import read_history
 from ganflow.outbox import Outbox, waiting
+from ganflow.pipeline_run import choose_experiment, experiment_name, find_run
 
 GENERATOR = "ganflow.generator_sha256"
+DATA_FOLDER = "data"
+"""Where a training's data card lies among its run's artifacts."""
 START_SECONDS, GRACE_SECONDS = 20.0, 30.0
 """How long a training waits for a server that is down, before it begins and when it ends."""
 
@@ -33,6 +39,47 @@ def mlflow_errors() -> Iterator[None]:
         raise RegistryError(
             f"MLflow at {mlflow.get_tracking_uri()} says: {message}; check MLFLOW_TRACKING_URI"
         ) from error
+
+
+def require_writable() -> str:
+    """Make a run with a metric and an artifact, and delete it again; returns the server's address.
+
+    Raises RegistryError that names the cure where the server is down, refuses this host's name for it, or says no.
+    """
+    where = str(mlflow.get_tracking_uri())
+    client = MlflowClient()
+    try:
+        with scratch_run() as run:
+            client.log_metric(run.run_id, "doctor", 1.0)
+            client.log_text(run.run_id, "doctor", "doctor.txt")
+    except MlflowException as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        host = urlsplit(where).netloc
+        if "Invalid Host" in said:
+            raise RegistryError(
+                f"MLflow refuses its own name {host}; start `mlflow server` with --allowed-hosts {host}"
+            ) from error
+        raise RegistryError(
+            f"MLflow at {where} does not take a run: {said}; check MLFLOW_TRACKING_URI, the user's rights, the server"
+        ) from error
+    except Exception as error:  # an artifact store raises whatever it likes
+        raise RegistryError(
+            f"MLflow at {where} takes runs and not their artifacts: {error}; check the artifact store, its credentials"
+        ) from error
+    return where
+
+
+@contextmanager
+def scratch_run() -> Iterator[RunInfo]:
+    """A run of our experiment that is deleted in the end."""
+    client = MlflowClient()
+    choose_experiment()
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.set_experiment(experiment_name()).experiment_id
+    run = client.create_run(experiment, run_name="doctor")
+    try:
+        yield run.info
+    finally:
+        client.delete_run(run.info.run_id)
 
 
 class TrainingRun:
@@ -64,6 +111,12 @@ class TrainingRun:
         """A generator that is kept, as a LoggedModel with its metrics: `mlflow.search_logged_models` finds the best."""
         file = self.outbox.keep(generator)
         self.outbox.put({"kind": "model", "images": images, "file": file, "values": values, "time": _now()})
+
+    def data_card(self, prepared: Prepared) -> None:
+        """The data card of what is trained on: the page, the picture and the numbers."""
+        files = [prepared.page, prepared.montage, prepared.findings]
+        record = {"kind": "files", "folder": DATA_FOLDER, "files": [self.outbox.keep(path) for path in files]}
+        self.outbox.put(record | {"tags": {}})
 
     def finished(self, model: Model) -> None:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
@@ -135,7 +188,7 @@ def run_of(model: Model) -> str:
     card = model.read_card()
     with mlflow_errors():
         choose_experiment()
-        found = search(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
+        found = find_run(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
     if found:
         return found
     kept = read_json(model.provenance) if model.provenance.exists() else {}
