@@ -78,7 +78,9 @@ def _version(pin: Pin, folder: Path, data: Data) -> _Version:
     with progress("prepare") as advance:
         prepare(raw, folder, data, advance)
     images, labels, card = open_prepared(Prepared(folder))
-    return _Version(images, labels, card, [hashlib.md5(image, usedforsecurity=False).digest() for image in images])
+    return _Version(
+        images, labels, card, [hashlib.md5(image.tobytes(), usedforsecurity=False).digest() for image in images]
+    )
 
 
 def _images(before: _Version, after: _Version) -> dict[str, int]:

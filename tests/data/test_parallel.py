@@ -110,6 +110,7 @@ def test_a_killed_one_leaves_no_process_and_goes_on(tmp_path):
         time.sleep(0.01)
     os.kill(begun.pid, signal.SIGKILL)
     begun.wait()
+    begun.stdout.close()
     for _ in range(200):
         if subprocess.run(["pgrep", "-g", str(begun.pid)], capture_output=True).returncode:
             break
