@@ -17,6 +17,7 @@ from ganflow.data import merge, prepare, prepare_piece, raw, writer
 from ganflow.errors import ArtifactError, DataError, GanflowError
 from ganflow.images import Stack, open_prepared
 
+ROOT = Path(__file__).parent.parent.parent
 SETTINGS = Data(held_out=0.2, max_rejected_fraction=0.5)
 
 
@@ -241,3 +242,16 @@ def test_many_files_are_indexed_as_one(tmp_path, monkeypatch):
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactError, match=r"images-00003.npy is damaged"):
         open_prepared(Prepared(tmp_path / "many"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["npy", "tar"])
+def test_memory_is_flat(kind):
+    """Of all processes together; what may grow is the names, the signatures and the tables of rows."""
+
+    def peak(count: int) -> int:
+        command = [sys.executable, "-m", "benchmarks.million", str(count), kind]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return int(done.stdout.split()[-2]) << 20
+
+    assert peak(80_000) - peak(20_000) < 60_000 * 800
