@@ -5,31 +5,20 @@ value is a `ConfigError` that names the key, the value and what would be right.
 """
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ganflow.errors import ConfigError
+from ganflow.resources import Resources
+from ganflow.section import Positive, Section
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of params.yaml: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    def json_text(self) -> str:
-        """Sorted JSON: how a section crosses into Kubeflow, where a dict parameter would turn 3 into 3.0."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
 
 S = TypeVar("S", bound=Section)
 
@@ -316,6 +305,17 @@ class Promote(Section):
     """The candidate was chosen as the best of this many; versions registered since the champion count by themselves."""
 
 
+class Sweep(Section):
+    """Several trainings, of which the best is registered: `ganflow pipeline submit --pipeline sweep`."""
+
+    grid: dict[str, list[Any]] = {}
+    """Values by name of a parameter of `train`; every combination is a training."""
+    trials: list[dict[str, Any]] = []
+    """Further trainings, each as what it changes in `train`."""
+    parallelism: Positive = 2
+    """So many trainings at a time."""
+
+
 class Params(Section):
     """params.yaml."""
 
@@ -324,6 +324,8 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(Register(), alias="register")  # pydantic's BaseModel has a `register` of its own
     promote: Promote = Promote()
+    sweep: Sweep = Sweep()
+    resources: Resources = Resources()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Params:

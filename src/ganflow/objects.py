@@ -72,7 +72,8 @@ class Store(ABC):
         """Fetch an object to a file, whole or not at all; the md5 is that given, or what `put` left with the object.
 
         What is begun lies beside it, as .NAME.partial; with an `md5` given, the next call goes on with it. Of several
-        processes that get one path at once, one fetches and the others wait for it.
+        processes that get one path at once, one fetches and the others wait for it. Only a file without an `md5` is
+        synced: whoever has one can look again after a power failure.
         """
         with self._explained(key), _partial(path) as file:
             if file is None:
@@ -80,7 +81,8 @@ class Store(ABC):
             if md5 is None:
                 file.truncate(0)  # nobody knows which object it is the beginning of
             self._fill(file, key, md5, told)
-            os.fsync(file.fileno())
+            if md5 is None:
+                os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o644)
             Path(file.name).rename(path)
 
