@@ -8,5 +8,11 @@ from ganflow import __version__
 IMAGE = f"ganflow:{__version__}"
 """The image that images/Dockerfile makes; `ganflow pipeline compile --image` names another."""
 
+SMALL_IMAGE = f"ganflow-small:{__version__}"
+"""The image without torch, for what only talks to servers; `--small-image` names another."""
+
 STEPS = ("prepare", "reference", "train", "evaluate", "register", "promote")
 """In data order; each is a folder here."""
+
+OTHERS = ("summary",)
+"""What a cluster's run has besides; each is a folder here."""

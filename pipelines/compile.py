@@ -1,4 +1,4 @@
-"""Compile the pipeline and the components to KFP's intermediate representation: the same bytes every time.
+"""Compile the pipelines and the components to KFP's intermediate representation: the same bytes every time.
 
 `python -m pipelines.compile` writes anew every compiled file that is committed; tests fail when one is out of date.
 """
@@ -10,30 +10,47 @@ from typing import Any
 
 from kfp.compiler import Compiler
 
-from components import IMAGE, STEPS
+from components import IMAGE, OTHERS, SMALL_IMAGE, STEPS
 from ganflow.artifacts import write_text
+from ganflow.errors import ConfigError
+from ganflow.resources import Resources
+from pipelines.resources import target
 from pipelines.training import build
 
 ROOT = Path(__file__).parent.parent
 
 
-def pipeline_yaml(image: str = IMAGE) -> str:
-    """The training pipeline, with every step in `image`."""
-    return _compiled(build(image))
+def pipeline_yaml(
+    profile: str, resources: Resources | None = None, image: str = IMAGE, small_image: str = SMALL_IMAGE
+) -> str:
+    """The training pipeline for a profile."""
+    return compiled(build(target(resources or Resources(), profile, image, small_image)))
 
 
 def component_yaml(step: str) -> str:
     """One component."""
-    return _compiled(getattr(import_module(f"components.{step}.component"), step))
+    return compiled(getattr(import_module(f"components.{step}.component"), step))
 
 
 def committed() -> dict[Path, str]:
     """Every compiled file that is committed, and what it should hold."""
-    files = {ROOT / "components" / step / "component.yaml": component_yaml(step) for step in STEPS}
-    return files | {ROOT / "tests" / "golden" / "training.yaml": pipeline_yaml()}
+    golden = ROOT / "tests" / "golden"
+    files = {ROOT / "components" / step / "component.yaml": component_yaml(step) for step in (*STEPS, *OTHERS)}
+    return files | {golden / f"training-{name}.yaml": pipeline_yaml(name) for name in Resources().profiles}
 
 
-def _compiled(component: Any) -> str:
+def require_digests(*images: str) -> None:
+    """Raise ConfigError for an image that is named by a tag: another may stand there tomorrow."""
+    for image in images:
+        if "@sha256:" not in image:
+            raise ConfigError(
+                f"the image {image} is named by a tag, which can move; name it by its digest "
+                "(`docker inspect --format '{{index .RepoDigests 0}}' IMAGE`), or give --allow-tags"
+            )
+
+
+def compiled(component: Any) -> str:
+    """A component or pipeline as YAML text."""
     with TemporaryDirectory() as folder:
         package = Path(folder) / "package.yaml"  # the compiler writes only to a path
         Compiler().compile(component, str(package))

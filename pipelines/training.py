@@ -1,43 +1,66 @@
-"""The flow for Kubeflow. dvc.yaml draws the same graph without promote (a test holds them equal)."""
+"""The flow for Kubeflow. dvc.yaml draws the same graph without promote (a test holds them equal).
 
+The exit task hangs on an ExitHandler: KFP's compiler makes an Argo exit hook of it, which runs once, however the tasks
+ended. A task with `ignore_upstream_failure` becomes a hook of each task before it: it runs many times, and never when
+those did not start (docs/adr/0008-the-exit-task.md).
+"""
+
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kfp import dsl
 
-from components import IMAGE
 from components.evaluate.component import evaluate as evaluate_step
 from components.prepare.component import prepare as prepare_step
 from components.promote.component import promote as promote_step
 from components.reference.component import reference as reference_step
 from components.register.component import register as register_step
+from components.summary.component import summary as summary_step
 from components.train.component import train as train_step
+from pipelines.resources import Target
 
 
-def build(image: str = IMAGE) -> Any:
-    """The pipeline, with every step in `image`."""
+def build(target: Target | None = None) -> Any:
+    """The pipeline for a cluster; with None the bare flow, as kfp.local runs it."""
 
-    @dsl.pipeline(name="training")
+    @dsl.pipeline(name="training", pipeline_config=target.config() if target else None)
     def training(raw: str, data: str, train: str, evaluate: str, register: str, promote: str) -> None:
         """From raw images to a measured, registered and, if the gate agrees, promoted generator.
 
         Args:
-            raw: Path of the raw images.
+            raw: Path of the raw images, or the pin of a set that DVC keeps, as `ganflow data pin` prints it.
             data: The section `data` of params.yaml, as JSON.
             train: The section `train` of params.yaml, as JSON.
             evaluate: The section `evaluate` of params.yaml, as JSON.
             register: The section `register` of params.yaml, as JSON.
             promote: The section `promote` of params.yaml, as JSON.
         """
-        prepared = prepare_step(raw=raw, data=data)
-        reference = reference_step(prepared=prepared.output, evaluate=evaluate)
-        model = train_step(prepared=prepared.output, reference=reference.output, train=train)
-        scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
-        registered = register_step(model=model.output, evaluation=scored.output, register=register)
-        promoted = promote_step(registration=registered.output, promote=promote)
+        with _summarised(target):
+            prepared = prepare_step(raw=raw, data=data)
+            reference = reference_step(prepared=prepared.output, evaluate=evaluate)
+            model = train_step(prepared=prepared.output, reference=reference.output, train=train)
+            scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
+            registered = register_step(model=model.output, evaluation=scored.outputs["evaluation"], register=register)
+            promoted = promote_step(registration=registered.output, promote=promote)
 
         for side_effect in (registered, promoted):
             side_effect.set_caching_options(False)
-        for task in (prepared, reference, model, scored, registered, promoted):
-            task.set_container_image(image)
+        if target:
+            target.heavy(prepared, 0)
+            target.heavy(reference, 1)
+            target.heavy(model, target.profile.accelerators)
+            target.heavy(scored, 1)
+            target.light(registered)
+            target.light(promoted)
 
     return training
+
+
+def _summarised(target: Target | None) -> AbstractContextManager[Any]:
+    """The group of tasks that the exit task waits for."""
+    if target is None:
+        return nullcontext()
+    task = summary_step(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
+    target.exit(task)
+    group: AbstractContextManager[Any] = dsl.ExitHandler(task, name="flow")
+    return group

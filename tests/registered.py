@@ -30,7 +30,7 @@ def make_model(folder: Path, seed: int) -> Model:
     torch.manual_seed(seed)
     weights = build_generator(ARCHITECTURE).state_dict()  # as they are, they draw grey, and all grey is alike
     save_file({key: value * 8 if "weight" in key else value for key, value in weights.items()}, model.generator)
-    model.history.write_text('{"images": 64, "loss_d": 1.0, "loss_g": 1.0}\n')
+    model.history.write_text('{"images": 64, "loss_d": 1.0, "loss_g": 1.0, "d_real": 0.5, "d_fake": 0.5}\n')
     model.samples.mkdir()
     parameters = {"seed": seed}
     model.write_card(

@@ -1,10 +1,14 @@
 """The reference: made once, kept in the cache, and honest about its images."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from registered import make_model
 
 from ganflow import steps
 from ganflow.artifacts import Prepared, Reference, file_hash
@@ -99,3 +103,21 @@ def test_a_damaged_reference_is_refused(prepared: Path, tmp_path: Path) -> None:
     reference.stats.write_bytes(reference.stats.read_bytes()[:-9])
     with pytest.raises(ArtifactError, match=r"stats\.npz is damaged"):
         load_reference(reference)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(prepared: Path, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", 0)
+    make_reference(Prepared(prepared), tmp_path / "reference", SETTINGS)
+    verb = ["-m", "ganflow", "evaluate", "model", "reference"]
+    options = ["--params", "params.yaml", "--set", "evaluate.count=200", "--set", "evaluate.classifier_epochs=1"]
+    (tmp_path / "params.yaml").write_text("{}")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for out, launcher in (("one", []), ("two", torchrun)):
+        command = [sys.executable, "-W", "ignore", *launcher, *verb, out, *options, "--json"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["generator_sha256"] == model.read_card()["generator_sha256"]
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    done = subprocess.run([*command[:-3], "--set", "evaluate.count=64"], cwd=tmp_path, capture_output=True, text=True)
+    assert "fewer than a chunk of 64 images for each of 2 processes; start fewer" in done.stderr

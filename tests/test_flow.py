@@ -117,6 +117,9 @@ def test_the_run_holds_what_was_done(project):
         "passport.json",
     } <= found
     assert any(re.match(r"images/samples.*step.*640.*\.png", name) for name in found)
+    passport = json.loads((artifacts / "passport.json").read_text())
+    assert passport.pop("trained")["generator_sha256"] == passport["generator_sha256"]
+    assert passport == json.loads((project / "run/evaluation/scores.json").read_text())["passport"]
 
 
 def test_the_registered_model_serves_the_bytes_that_sample_gives(project):

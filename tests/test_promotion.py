@@ -141,7 +141,17 @@ def test_the_table_names_roles_numbers_rules_and_the_reason():
     assert lines[4].split()[:2] == ["max_fid", "yes"]
     assert lines[5].split()[:2] == ["better", "yes"]
     assert lines[-1].startswith("promoted: ")
-    assert decide(model("1"), old(), Promote()).table("clothes").splitlines()[1].split()[2] == "champion"
+    assert "contenders" not in lines[-1]
+
+
+def test_the_table_of_one_model_is_one_line():
+    unchanged, first = decide(model("1"), old(), Promote()), decide(model(), None, Promote())
+    for decision, role in ((unchanged, "champion"), (first, "champion")):
+        header, line, blank, reason = decision.table("clothes").splitlines()
+        assert (header.split()[0], line.split()[2], blank) == ("model", role, "")
+        assert reason == f"{decision.verdict}: {decision.reason}"
+    refused = decide(model(fid=31), None, Promote(max_fid=30)).table("clothes").splitlines()
+    assert refused[1].split()[2] == "candidate"
 
 
 def test_the_decision_is_json():

@@ -11,6 +11,9 @@ def evaluate(
     reference: dsl.Input[dsl.Artifact],
     evaluate: str,
     evaluation: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    samples: dsl.Output[dsl.HTML],
+    scores: dsl.Output[dsl.Metrics],
 ) -> None:
     """Generate images with the model and score them against the reference.
 
@@ -21,7 +24,12 @@ def evaluate(
 
     Returns:
         evaluation: Folder of scores.json, each image's influence on the score, a sample grid, and the HTML report.
+        report: The report, for the Kubeflow Pipelines UI.
+        samples: The sample grid, for the UI.
+        scores: The scores, for the UI.
     """
     from ganflow import steps
 
-    steps.evaluate(model.path, reference.path, evaluation.path, evaluate)
+    steps.evaluate_shown(
+        model.path, reference.path, evaluation.path, evaluate, report.path, samples.path, scores.metadata
+    )

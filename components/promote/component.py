@@ -6,7 +6,12 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def promote(registration: dsl.Input[dsl.Artifact], promote: str, decision: dsl.Output[dsl.Artifact]) -> None:
+def promote(
+    registration: dsl.Input[dsl.Artifact],
+    promote: str,
+    decision: dsl.Output[dsl.Artifact],
+    gate: dsl.Output[dsl.Markdown],
+) -> None:
     """Move the alias champion to the registered version if the gate agrees; a no is a decision, not a failure.
 
     Args:
@@ -15,7 +20,8 @@ def promote(registration: dsl.Input[dsl.Artifact], promote: str, decision: dsl.O
 
     Returns:
         decision: JSON file of the verdict and its reason.
+        gate: The same, for the Kubeflow Pipelines UI.
     """
     from ganflow import steps
 
-    steps.promote(registration.path, decision.path, promote)
+    steps.promote_shown(registration.path, decision.path, promote, gate.path)

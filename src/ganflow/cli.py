@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from ganflow import __version__, custody_verbs, data_verbs
+from ganflow import __version__, custody_verbs, data_verbs, doctor_verb
 from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused
 from ganflow.verbs import Arguments, add_verb, section
 
@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     register.add_argument("out", metavar="OUT", help="registration.json")
 
     data_verbs.add(verbs)
+    doctor_verb.add(verbs)
     custody_verbs.add(verbs)
 
     sample = add_verb(verbs, "sample", "draw images from a model", run_sample, params=False)
@@ -132,9 +133,11 @@ def run_evaluate(arguments: Arguments) -> None:
         )
     if arguments.images:
         real, generated = arguments.images
-        scores = steps.compare(real, generated, _folder_settings(arguments))
+        scores: dict[str, object] | None = steps.compare(real, generated, _folder_settings(arguments))
     else:
         scores = steps.evaluate(arguments.model, arguments.reference, arguments.out, section(arguments, "evaluate"))
+    if scores is None:  # not the leading process
+        return
     if arguments.json:
         print(json.dumps(scores, indent=2, sort_keys=True))
     elif arguments.images:

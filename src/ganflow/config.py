@@ -5,31 +5,20 @@ value is a `ConfigError` that names the key, the value and what would be right.
 """
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ganflow.errors import ConfigError
+from ganflow.resources import Resources
+from ganflow.section import Positive, Section
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of params.yaml: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    def json_text(self) -> str:
-        """Sorted JSON: how a section crosses into Kubeflow, where a dict parameter would turn 3 into 3.0."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
 
 S = TypeVar("S", bound=Section)
 
@@ -299,6 +288,7 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(Register(), alias="register")  # pydantic's BaseModel has a `register` of its own
     promote: Promote = Promote()
+    resources: Resources = Resources()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Params:
@@ -335,12 +325,14 @@ def parse(model: type[S], values: Mapping[str, Any] | str, origin: str) -> S:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    section, dot, name = key.partition(".")
-    if not (separator and dot and name):
+    *sections, name = key.split(".")
+    if not (separator and sections and all(sections) and name):
         raise ConfigError(f"--set {override!r} is not of the form section.key=value, for example train.seed=1")
-    target = values.setdefault(section, {})
-    if not isinstance(target, dict):
-        raise ConfigError(f"--set {override!r}: {section} is not a section")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override!r}: {section} is not a section")
     try:
         target[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:

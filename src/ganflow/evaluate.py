@@ -23,12 +23,16 @@ from ganflow.artifacts import (
 )
 from ganflow.config import Evaluate
 from ganflow.device import best_device
+from ganflow.errors import ConfigError
 from ganflow.history import read_history
 from ganflow.images import Images, Labels, grid, open_prepared, write_png
+from ganflow.lineage import identity
 from ganflow.metrics import Extractor, Measured, RealStatistics
+from ganflow.metrics.manifold import Float32
+from ganflow.parallel import World
 from ganflow.progress import progress
 from ganflow.report import write_report
-from ganflow.sampling import load_generator, sample
+from ganflow.sampling import CHUNK, load_generator, sample, share
 
 GRID = 64
 
@@ -48,29 +52,57 @@ def make_reference(prepared: Prepared, out: Path, settings: Evaluate) -> dict[st
         return folder.read_card()
 
 
-def evaluate(model: Model, reference: Reference, out: Path, settings: Evaluate) -> dict[str, Any]:
+def evaluate(
+    model: Model, reference: Reference, out: Path, settings: Evaluate, world: World | None = None
+) -> dict[str, Any] | None:
     """Generate images, measure them, and score them against the reference; returns what scores.json records.
+
+    Of many processes each makes and looks at its share of the images; the leader alone scores and writes, and the
+    others return None. The bits are those of one process.
 
     The score is the Fréchet distance (Heusel et al. 2017) under a name that carries the protocol; `<name>_se` is its
     standard error from the generated sample; the other metrics stand beside it. Raises ArtifactError when a folder is
-    unfinished or damaged.
+    unfinished or damaged, ConfigError for fewer chunks of images than processes.
     """
+    world = world or World()
     card, known = model.read_card(), reference.read_card()
     extractor, real, bank_images = load_reference(reference)
     generator, latent_dim = load_generator(model)
     generator.to(best_device())
-    with progress("evaluate") as advance:
-        images = sample(generator, latent_dim, settings.seed, settings.count)
-        features = metrics.extract(extractor, images, lambda done: advance(done, settings.count))
+    features = _features(extractor, generator, latent_dim, settings, world)
+    if features is None:
+        return None
     found = metrics.measure(extractor, features, real, settings.seed)
-    scores = score_card(extractor, found, known["protocol"], settings, known["warnings"]) | {
-        "generator_sha256": card["generator_sha256"]
-    }
+    scores = score_card(extractor, found, known["protocol"], settings, known["warnings"])
+    scores |= {"generator_sha256": card["generator_sha256"], "passport": identity(card, scores)}
     with new_folder(Evaluation, out) as folder:
         np.save(folder.influence, found.influence)
         _draw(folder, generator, card["architecture"], settings.seed, bank_images, found)
         write_text(folder.report, write_report(scores, card, read_history(model.history), folder))
         return folder.write_card(scores)
+
+
+def _features(
+    extractor: Extractor, generator: nn.Module, latent_dim: int, settings: Evaluate, world: World
+) -> Float32 | None:
+    """Of all the generated images in their order, in the leader."""
+    count = settings.count
+    if count <= (world.size - 1) * CHUNK:
+        raise ConfigError(
+            f"evaluate.count is {count}, fewer than a chunk of {CHUNK} images for each of {world.size} processes; "
+            "start fewer"
+        )
+    with progress("evaluate") as advance:
+        images = sample(generator, latent_dim, settings.seed, count, world)
+        own = metrics.extract(extractor, images, lambda done: advance(min(done * world.size, count), count))
+    parts = world.gathered(own)
+    if not world.leads:
+        return None
+    whole = np.empty((count, own.shape[1]), np.float32)
+    for rank, part in enumerate(parts):
+        rows = [np.arange(first, min(first + CHUNK, count)) for first in share(count, World(rank, world.size))]
+        whole[np.concatenate(rows)] = part
+    return whole
 
 
 def load_reference(reference: Reference) -> tuple[Extractor, RealStatistics, Images]:
@@ -125,7 +157,8 @@ def reference_key(data: dict[str, Any], settings: Evaluate) -> str:
 def machine_and_code() -> dict[str, Any]:
     """What else the bits depend on: the code that measures, PyTorch, and the kind of processor."""
     here = Path(__file__).parent
-    sources = [*sorted((here / "metrics").glob("*.py")), here / "evaluate.py", here / "randomness.py"]
+    others = ("device", "evaluate", "folders", "pictures", "randomness")
+    sources = [*sorted((here / "metrics").glob("*.py")), *(here / f"{name}.py" for name in others)]
     return {
         "code": [file_hash(path) for path in sources],
         "torch": torch.__version__,

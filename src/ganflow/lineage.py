@@ -41,12 +41,16 @@ def passport(card: dict[str, Any], scores: dict[str, Any], trained: dict[str, An
     `trained` is the provenance that was kept beside the model; of another model, or not kept, it is null here.
     """
     ours = trained if trained and trained["generator_sha256"] == card["generator_sha256"] else None
+    return {**identity(card, scores), "trained": ours}
+
+
+def identity(card: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
+    """The half of the passport that is the same wherever and whenever the model is made: scores.json carries it."""
     return {
         "generator_sha256": card["generator_sha256"],
         "data": {key: card["data"].get(key) for key in ("raw_md5", "images_md5", "labels_md5")},
         "parameters_sha256": card["parameters_sha256"],
         "protocol_sha256": scores["protocol_sha256"],
-        "trained": ours,
     }
 
 

@@ -48,12 +48,12 @@ class Outbox:
         self._run_id = run_id
 
     def put(self, record: Record) -> None:
-        """Add a record, on disk when this returns; metrics and grids that are in already are left out."""
+        """Add a record, on disk when this returns; metrics, grids and models that are in already are left out."""
         if record["kind"] == "metrics":
             fresh = {key: value for key, value in record["values"].items() if (key, record["images"]) not in self.known}
             record = record | {"values": fresh}
         keys = _keys(record)
-        if keys <= self.known and record["kind"] in ("metrics", "grid"):
+        if keys <= self.known and record["kind"] in ("metrics", "grid", "model"):
             return
         with self.file.open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -101,4 +101,4 @@ def _read(path: Path) -> Iterator[Record]:
 def _keys(record: Record) -> set[tuple[str, int]]:
     if record["kind"] == "metrics":
         return {(key, record["images"]) for key in record["values"]}
-    return {("", record["images"])} if record["kind"] == "grid" else set()
+    return {(f"/{record['kind']}", record["images"])} if record["kind"] in ("grid", "model") else set()

@@ -55,6 +55,14 @@ class World:
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
 
+    def gathered(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, in the leader; nothing in the others."""
+        if self.size == 1:
+            return [value]
+        values = [None] * self.size if self.leads else None
+        dist.gather_object(value, values)
+        return values or []
+
     def told(self, value: Any) -> Any:
         """The leader's value, in every process; a small JSON-like one."""
         if self.size == 1:

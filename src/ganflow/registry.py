@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ganflow.errors import RegistryError
 from ganflow.images import Images, grid
 from ganflow.promotion import Candidate
 from ganflow.report import with_passport
-from ganflow.tracking import GENERATOR, mlflow_errors, run_of
+from ganflow.tracking import GENERATOR, mlflow_errors, run_of, scratch_run
 
 CANDIDATE = "candidate"
 DATA = "model"
@@ -49,6 +50,23 @@ def register(model: Model, evaluation: Evaluation, passport: dict[str, Any], nam
         "generator_sha256": scores["generator_sha256"],
         "protocol_sha256": scores["protocol_sha256"],
     }
+
+
+def require_aliases() -> str:
+    """Register a model of one version, move an alias to it, and delete it again; returns the registry's address.
+
+    Raises RegistryError when the registry says no.
+    """
+    client, name = MlflowClient(), f"ganflow-doctor-{uuid.uuid4().hex[:8]}"
+    with mlflow_errors(), scratch_run() as run:
+        client.create_registered_model(name)
+        try:
+            version = client.create_model_version(name, run.artifact_uri, run.run_id, await_creation_for=None).version
+            client.set_registered_model_alias(name, "doctor", version)
+            client.delete_registered_model_alias(name, "doctor")
+        finally:
+            client.delete_registered_model(name)
+    return str(mlflow.get_registry_uri())
 
 
 def version_by_alias(name: str, alias: str) -> str | None:

@@ -18,6 +18,7 @@ from ganflow.device import exact
 from ganflow.images import Images
 from ganflow.networks import build_generator
 from ganflow.networks.conditional import ConditionalGenerator
+from ganflow.parallel import World
 
 CHUNK = 64
 
@@ -34,13 +35,20 @@ def load_generator(model: Model) -> tuple[nn.Module, int]:
     return generator.eval(), card["architecture"]["latent_dim"]
 
 
-def sample(generator: nn.Module, latent_dim: int, seed: int, count: int) -> Iterator[Tensor]:
-    """Yield uint8 images (n, C, R, R) on the CPU, n <= 64, `count` in all."""
+def sample(
+    generator: nn.Module, latent_dim: int, seed: int, count: int, world: World | None = None
+) -> Iterator[Tensor]:
+    """Yield uint8 images (n, C, R, R) on the CPU, n <= 64, `count` in all; of many processes each has its `share`."""
     device = next(generator.parameters()).device
-    for first in range(0, count, CHUNK):
+    for first in share(count, world or World()):
         index = torch.arange(first, first + CHUNK, device=device)
         latents = randomness.normal(seed, randomness.Stream.SAMPLES, index, latent_dim)
         yield render(generator, latents, draw_labels(generator, seed, index))[: count - first].cpu()
+
+
+def share(count: int, world: World) -> range:
+    """Numbers of the first images of this process's chunks, when its peers have the others."""
+    return range(world.rank * CHUNK, count, world.size * CHUNK)
 
 
 def draw_labels(generator: nn.Module, seed: int, index: Tensor) -> Tensor | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow import config
-from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json
+from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError
+from ganflow.errors import ArtifactError, ConfigError, GanflowError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "raw_md5", "images_md5", "labels_md5")
 """What a model remembers of its data."""
+
+
+def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None:
+    """Look whether a pod has all that a run needs; `out` is the findings as Markdown.
+
+    Raises GanflowError, with every cure, when something is missing.
+    """
+    from ganflow.doctor import Needs, examine, failures, markdown, table
+
+    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, cluster=True))
+    print(table(found))
+    write_text(Path(out), markdown(found))
+    if failed := failures(found):
+        raise GanflowError("; ".join(f"{finding.check}: {finding.said}" for finding in failed))
 
 
 def prepare(raw: str, out: str, data: str) -> None:
@@ -98,12 +112,29 @@ def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:
     return Sets(images[:split], halves[0], images[split:], halves[1]), {key: card[key] for key in SUMMARY}
 
 
-def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object]:
-    """Score the model against the reference (section `evaluate`); returns the content of scores.json."""
+def evaluate(model: str, reference: str, out: str, evaluate: str) -> dict[str, object] | None:
+    """Score the model against the reference (section `evaluate`); returns the content of scores.json.
+
+    Under torchrun the leading process alone scores, and the others return None.
+    """
     from ganflow.evaluate import evaluate as score
+    from ganflow.parallel import world
 
     settings = parse(config.Evaluate, evaluate, "evaluate")
-    return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings)
+    with world() as peers:
+        return score(Model(Path(model)), Reference(Path(reference)), Path(out), settings, peers)
+
+
+def evaluate_shown(
+    model: str, reference: str, out: str, evaluate_text: str, report: str, samples: str, metrics: dict[str, float]
+) -> None:
+    """`evaluate`, and what Kubeflow's pages show of it: two HTML files, and the numbers put into `metrics`."""
+    from ganflow.shown import show_evaluation
+
+    scores = evaluate(model, reference, out, evaluate_text)
+    if scores is None:  # not the leading process
+        return
+    metrics.update(show_evaluation(Evaluation(Path(out)), scores, Path(report), Path(samples)))
 
 
 def compare(real: str, generated: str, evaluate: str) -> dict[str, object]:
@@ -127,13 +158,48 @@ def register(model: str, evaluation: str, out: str, register: str) -> None:
         )
     name = parse(config.Register, register, "register").name
     kept = read_json(trained.provenance) if trained.provenance.exists() else None
-    write_json(Path(out), registry.register(trained, scored, passport(card, scores, kept), name))
+    made = registry.register(trained, scored, passport(card, scores, kept), name)
+    write_json(Path(out), made)
+    _note(
+        {"ganflow.model_version": f"{made['name']}/{made['version']}", "ganflow.training_run": made["run_id"]}, scores
+    )
 
 
 def promote(registration: str, out: str, promote: str) -> Decision:
     """Let the gate (section `promote`) decide on a registered version; `out` is decision.json."""
     made = read_json(Path(registration))
     return promote_version(made["name"], made["version"], parse(config.Promote, promote, "promote"), out=Path(out))
+
+
+def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> None:
+    """`promote`, and the Markdown that Kubeflow's pages show of the decision; the run of the pipeline gets it too."""
+    from ganflow.shown import decision_page
+
+    name = read_json(Path(registration))["name"]
+    decision = promote(registration, out, promote_text)
+    write_text(Path(gate), decision_page(name, decision))
+    _note({"ganflow.verdict": decision.verdict, "ganflow.reason": decision.reason}, {})
+
+
+def summary(run: str, state: str, error: str | None, out: str, overview: str) -> None:
+    """The exit task of a Kubeflow run: how it ended, into `out` (JSON), `overview` (Markdown), MLflow and the webhook.
+
+    `state` and `error` are Kubeflow's own words on the tasks. A server that is down is said in the summary, and fails
+    nothing: this task reports on failures.
+    """
+    from ganflow.summary import conclude
+
+    conclude(run, state, error, Path(out), Path(overview))
+
+
+def _note(tags: dict[str, str], scores: dict[str, Any]) -> None:
+    """Write into the MLflow run of the pipeline run, where there is one."""
+    from ganflow.pipeline_run import note
+    from ganflow.shown import numbers
+    from ganflow.tracking import mlflow_errors
+
+    with mlflow_errors():
+        note(tags, numbers(scores))
 
 
 def promote_version(

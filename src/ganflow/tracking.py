@@ -1,43 +1,28 @@
 """One MLflow run a training. MLflow's own environment variables say where (default: sqlite:///mlflow.db here)."""
 
 import os
-import re
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import mlflow
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.data.sources import LocalArtifactDatasetSource
-from mlflow.entities import Metric
+from mlflow.entities import RunInfo
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from PIL import Image
 
-from ganflow.artifacts import Model, fingerprint, read_json, write_json
+from ganflow.artifacts import Model, read_json
+from ganflow.courier import Courier, remember
 from ganflow.errors import Interrupted, RegistryError
 from ganflow.history import read_history
-from ganflow.outbox import Outbox, Record, waiting
+from ganflow.outbox import Outbox, waiting
+from ganflow.pipeline_run import choose_experiment, experiment_name, find_run
 
-EXPERIMENT = "ganflow"
 GENERATOR = "ganflow.generator_sha256"
-FOLDER = "train"
-"""Where a training's files lie among its run's artifacts."""
-TOKEN = "ganflow.outbox"
-"""Tag of a run that tells which outbox began it: a run whose beginning was not acknowledged is found again."""
-REFUSALS = (
-    "BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "NOT_FOUND", "PERMISSION_DENIED",
-    "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
-)  # fmt: skip
-"""Answers; all else is an outage."""
-PARENT = "GANFLOW_PARENT_RUN"
-"""Environment variable: id of the MLflow run that a training is nested in, for sweeps."""
-IDLE_SECONDS, RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 0.5, 10.0
 START_SECONDS, GRACE_SECONDS = 20.0, 30.0
 """How long a training waits for a server that is down, before it begins and when it ends."""
 
@@ -52,6 +37,47 @@ def mlflow_errors() -> Iterator[None]:
         raise RegistryError(
             f"MLflow at {mlflow.get_tracking_uri()} says: {message}; check MLFLOW_TRACKING_URI"
         ) from error
+
+
+def require_writable() -> str:
+    """Make a run with a metric and an artifact, and delete it again; returns the server's address.
+
+    Raises RegistryError that names the cure where the server is down, refuses this host's name for it, or says no.
+    """
+    where = str(mlflow.get_tracking_uri())
+    client = MlflowClient()
+    try:
+        with scratch_run() as run:
+            client.log_metric(run.run_id, "doctor", 1.0)
+            client.log_text(run.run_id, "doctor", "doctor.txt")
+    except MlflowException as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        host = urlsplit(where).netloc
+        if "Invalid Host" in said:
+            raise RegistryError(
+                f"MLflow refuses its own name {host}; start `mlflow server` with --allowed-hosts {host}"
+            ) from error
+        raise RegistryError(
+            f"MLflow at {where} does not take a run: {said}; check MLFLOW_TRACKING_URI, the user's rights, the server"
+        ) from error
+    except Exception as error:  # an artifact store raises whatever it likes
+        raise RegistryError(
+            f"MLflow at {where} takes runs and not their artifacts: {error}; check the artifact store, its credentials"
+        ) from error
+    return where
+
+
+@contextmanager
+def scratch_run() -> Iterator[RunInfo]:
+    """A run of our experiment that is deleted in the end."""
+    client = MlflowClient()
+    choose_experiment()
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.set_experiment(experiment_name()).experiment_id
+    run = client.create_run(experiment, run_name="doctor")
+    try:
+        yield run.info
+    finally:
+        client.delete_run(run.info.run_id)
 
 
 class TrainingRun:
@@ -88,160 +114,9 @@ class TrainingRun:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
         # The run's own last state has a number; a concluded one is final.
         states = sorted(model.checkpoints.glob("[0-9]*.safetensors")) or sorted(model.checkpoints.glob("*.safetensors"))
-        last = read_history(model.history)[-1]
-        self.kept(int(last.pop("images")), model.generator, last)
         files = [model.card, model.generator, model.history, *states[-1:]]
         tags = {GENERATOR: model.read_card()["generator_sha256"]}
         self.outbox.put({"kind": "files", "files": [self.outbox.keep(path) for path in files], "tags": tags})
-
-
-class Courier(threading.Thread):
-    """Delivers an outbox, record by record, and tries again until the server takes it."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        super().__init__(daemon=True)
-        self.outbox, self.delivered = outbox, 0
-        self.trouble: Exception | None = None
-        """Why the last attempt failed; None when it did not."""
-        self.refused = False
-        """The server answered, and said no: trying again is no use."""
-
-    def run(self) -> None:
-        """Until the record `end` was delivered, or the server says no."""
-        wait = RETRY_SECONDS
-        while not self.refused and not self.ended():
-            try:
-                self._deliver()
-                self.trouble, wait = None, RETRY_SECONDS
-                time.sleep(IDLE_SECONDS)
-            except Exception as error:  # an artifact store raises whatever it likes
-                self.trouble = error
-                self.refused = isinstance(error, MlflowException) and error.error_code in REFUSALS
-                time.sleep(wait)
-                wait = min(2 * wait, MAX_RETRY_SECONDS)
-
-    def ended(self) -> bool:
-        """Whether everything was delivered, and nothing more comes."""
-        records = self.outbox.records
-        return self.delivered == len(records) and bool(records) and records[-1]["kind"] == "end"
-
-    def _deliver(self) -> None:
-        if self.delivered == len(self.outbox.records):
-            return
-        run = _Delivery(self.outbox)
-        while self.delivered < len(self.outbox.records):
-            run.send(self.outbox.records[self.delivered])
-            self.trouble = None
-            self.delivered += 1
-
-    def wait(self, until: Callable[[], bool], seconds: float, patient: bool) -> None:
-        """Until it is so, the server says no, or there was trouble for this long; unless `patient`, at most so long."""
-        since = time.monotonic()
-        while not (until() or self.refused) and time.monotonic() - since < seconds:
-            if patient and self.trouble is None:
-                since = time.monotonic()
-            time.sleep(IDLE_SECONDS)
-
-
-class _Delivery:
-    """A connection to the run on the server, which knows what is there already."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self.outbox, self.client = outbox, MlflowClient()
-        self.steps: dict[str, int] = {}
-        self.drawn: set[int] | None = None
-
-    def send(self, record: Record) -> None:
-        """Deliver a record; one that the server has already, from an attempt whose answer was lost, is left out."""
-        getattr(self, f"_{record['kind']}")(record)
-
-    def _begin(self, record: Record) -> None:
-        _choose_experiment()
-        # Active runs belong to a thread: this one's stays, since ending it here would end it on the server.
-        active = mlflow.active_run() or mlflow.start_run(
-            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=os.environ.get(PARENT)
-        )
-        self.client.update_run(active.info.run_id, status="RUNNING")
-        self.outbox.run_id = active.info.run_id
-        _describe(record["parameters"], record["data"], record["git"])
-        if memory := record["memory"]:
-            _remember(Path(memory), self.outbox)
-
-    def _run(self) -> str | None:
-        """The run that this outbox has begun, if the server knows it."""
-        run_id = self.outbox.run_id
-        if run_id is None:
-            return _search(f"tags.`{TOKEN}` = '{self.outbox.token}'")
-        try:
-            self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-        return run_id
-
-    def _metrics(self, record: Record) -> None:
-        step, now = record["images"], record["time"]
-        fresh = {key: value for key, value in record["values"].items() if step > self._last(key)}
-        # A metric of the same time, step and value is one and the same to MLflow: a lost answer does no harm.
-        self.client.log_batch(self._id(), [Metric(key, value, now, step) for key, value in fresh.items()])
-        self.steps |= dict.fromkeys(fresh, step)
-
-    def _last(self, key: str) -> int:
-        if key not in self.steps:
-            history = self.client.get_metric_history(self._id(), key)
-            self.steps[key] = max((metric.step for metric in history), default=-1)
-        return self.steps[key]
-
-    def _grid(self, record: Record) -> None:
-        if self.drawn is None:
-            # MLflow names an image samples%step%<step>%<time>…
-            names = [file.path for file in self.client.list_artifacts(self._id(), "images")]
-            self.drawn = {int(found.group(1)) for name in names if (found := re.search(r"step\D+(\d+)", name))}
-        if record["images"] not in self.drawn:
-            with Image.open(self.outbox.folder / record["file"]) as picture:
-                self.client.log_image(self._id(), picture, key="samples", step=record["images"], synchronous=True)
-        self.drawn.add(record["images"])
-
-    def _model(self, record: Record) -> None:
-        run = self.client.get_run(self._id())
-        name, experiment = f"generator-{record['images']:09d}", run.info.experiment_id
-        condition = f"name = '{name}' AND source_run_id = '{self._id()}'"
-        found = list(self.client.search_logged_models([experiment], filter_string=condition))
-        made = (
-            found[0] if found else self.client.create_logged_model(experiment, name, self._id(), model_type="generator")
-        )
-        self.client.log_model_artifact(made.model_id, str(self.outbox.folder / record["file"]))
-        self.client.finalize_logged_model(made.model_id, "READY")
-        data = run.inputs.dataset_inputs[0].dataset
-        # A name of its own: the run has these values already, and a step logged again is a second point.
-        metrics = [
-            Metric(
-                f"kept_{key}",
-                value,
-                record["time"],
-                record["images"],
-                made.model_id,
-                data.name,
-                data.digest,
-                self._id(),
-            )
-            for key, value in record["values"].items()
-        ]
-        self.client.log_batch(self._id(), metrics)
-
-    def _files(self, record: Record) -> None:
-        for name in record["files"]:
-            self.client.log_artifact(self._id(), str(self.outbox.folder / name), FOLDER)
-        for key, value in record["tags"].items():
-            self.client.set_tag(self._id(), key, value)
-
-    def _end(self, record: Record) -> None:
-        self.client.set_terminated(self._id(), record["status"], record["time"])
-
-    def _id(self) -> str:
-        assert self.outbox.run_id, "a run begins before anything else"
-        return self.outbox.run_id
 
 
 @contextmanager
@@ -304,14 +179,17 @@ def run_of(model: Model) -> str:
     deliver(outboxes(model.mlflow_run))
     card = model.read_card()
     with mlflow_errors():
-        _choose_experiment()
-        found = _search(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
+        choose_experiment()
+        found = find_run(f"tags.`{GENERATOR}` = '{card['generator_sha256']}'")
     if found:
         return found
     kept = read_json(model.provenance) if model.provenance.exists() else {}
     with training_run(card["parameters"], card["data"], kept.get("git")) as run:
         for record in read_history(model.history):
-            run.metrics(int(record.pop("images")), record)
+            images = int(record.pop("images"))
+            run.metrics(images, record)
+            if images == card["images_seen"]:
+                run.kept(images, model.generator, record)
         for path in sorted(model.samples.glob("*.png")):
             run.grid(int(path.stem), path)
         run.finished(model)
@@ -335,14 +213,8 @@ def _outbox(memory: Path | None) -> Iterator[Outbox]:
     outbox = Outbox(parent / known["outbox"]) if "outbox" in known else Outbox.new(parent)
     if "run_id" in known and outbox.run_id is None:
         outbox.run_id = known["run_id"]
-    _remember(memory, outbox)
+    remember(memory, outbox)
     yield outbox
-
-
-def _remember(memory: Path, outbox: Outbox) -> None:
-    """Write down the outbox, and the run once there is one; not when the training was concluded meanwhile."""
-    if memory.parent.is_dir():
-        write_json(memory, {"outbox": outbox.token} | ({"run_id": outbox.run_id} if outbox.run_id else {}))
 
 
 def _complain(courier: Courier) -> None:
@@ -361,29 +233,3 @@ def _complain(courier: Courier) -> None:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _describe(parameters: dict[str, Any], data: dict[str, Any], git: dict[str, Any] | None) -> None:
-    mlflow.log_params({**parameters, "resolution": data["resolution"], "channels": data["channels"]})
-    mlflow.log_input(
-        MetaDataset(LocalArtifactDatasetSource(data["name"]), name=data["name"], digest=data["raw_md5"]), "training"
-    )
-    tags = {"ganflow.data_md5": data["raw_md5"], "ganflow.parameters_sha256": fingerprint(parameters)}
-    if git:
-        tags |= {"ganflow.git_revision": git["revision"], "ganflow.git_dirty": git["dirty"]}
-    mlflow.set_tags(tags)
-    if git and git.get("diff"):
-        mlflow.log_text(git["diff"], "uncommitted.diff")
-
-
-def _choose_experiment() -> None:
-    if not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID"} & set(os.environ):
-        mlflow.set_experiment(EXPERIMENT)
-
-
-def _search(condition: str) -> str | None:
-    """Id of the newest run that fulfils the condition, in the current experiment."""
-    runs = mlflow.search_runs(
-        filter_string=condition, order_by=["attributes.start_time DESC"], max_results=1, output_format="list"
-    )
-    return runs[0].info.run_id if runs else None

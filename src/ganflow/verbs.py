@@ -30,7 +30,8 @@ def add_verb(
 
 def section(arguments: Arguments, name: str) -> str:
     """A section of the parameters as JSON text."""
-    from ganflow.config import Section, load
+    from ganflow.config import load
+    from ganflow.section import Section
 
     value: Section = getattr(load(arguments.params, arguments.overrides), name)
     return value.json_text()

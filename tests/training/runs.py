@@ -52,6 +52,18 @@ def without_outputs(model: Model) -> None:
     shutil.rmtree(model.samples, ignore_errors=True)
 
 
+class Script:
+    """A judge whose scores are known beforehand, by the images seen."""
+
+    name = "fid_online_script_4"
+
+    def __init__(self, **scores: float) -> None:
+        self.scores = {int(key.removeprefix("at_")): value for key, value in scores.items()}
+
+    def __call__(self, state) -> dict[str, float]:
+        return {self.name: self.scores[state.images]}
+
+
 class StopAfter:
     """Says stop at the n-th question."""
 

@@ -5,7 +5,7 @@ import resource
 
 import pytest
 import torch
-from runs import DATA, SMALL, StopAfter, assert_same, noise, run, weights, without_outputs
+from runs import DATA, SMALL, Script, StopAfter, assert_same, noise, run, weights, without_outputs
 from safetensors.torch import load_file
 
 from ganflow.artifacts import Model, read_json
@@ -17,19 +17,6 @@ from ganflow.training import begin, checkpoint, train
 from ganflow.training.batches import Batches
 from ganflow.training.state import new_state
 from ganflow.training.step import Step
-
-
-class Script:
-    """A judge whose scores are known beforehand, by the images seen."""
-
-    name = "fid_online_script_4"
-
-    def __init__(self, **scores: float) -> None:
-        self.scores = {int(key.removeprefix("at_")): value for key, value in scores.items()}
-
-    def __call__(self, state) -> dict[str, float]:
-        return {self.name: self.scores[state.images]}
-
 
 EVERY = {"checkpoint_every_images": 64}
 

@@ -2,6 +2,9 @@
 
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,15 @@ def draw(state: State, settings: Train, out: Model) -> Path:
     chunk = next(sample(state.average, settings.latent_dim, settings.seed, CHUNK))
     write_png(path, grid(chunk.numpy()), scale=2 if chunk.shape[2] < 64 else 1)
     return path
+
+
+@contextmanager
+def exported(state: State) -> Iterator[Path]:
+    """The averaged generator of this moment, as a file that is there for as long as the context."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"generator-{state.images:09d}.safetensors"
+        save_file(below(state.tensors(), "average"), path)
+        yield path
 
 
 def finish(state: State, data: dict[str, Any], settings: Train, out: Model) -> dict[str, Any]:

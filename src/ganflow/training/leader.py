@@ -13,7 +13,7 @@ from ganflow.history import History, read_history
 from ganflow.training import checkpoint
 from ganflow.training.alarms import Alarm, Alarms
 from ganflow.training.batches import Batches
-from ganflow.training.files import draw
+from ganflow.training.files import draw, exported
 from ganflow.training.log import Clock, Log
 from ganflow.training.state import State
 from ganflow.training.watch import Judge, Sets, Watch
@@ -58,6 +58,9 @@ class Leader:
             self.log.grid(self.state.images, draw(self.state, self.settings, self.out))
         if saving or stopping or went_back:
             self._save(self._best_score() if went_back else self._score(values), must=stopping or due.last)
+        if saving and self._is_kept(due.last):
+            with exported(self.state) as generator:
+                self.log.kept(self.state.images, generator, values)
         return went_back
 
     def _measure(self, saving: bool, batches: Batches) -> dict[str, float]:
@@ -99,6 +102,11 @@ class Leader:
 
     def _score(self, values: dict[str, float]) -> float | None:
         return values.get(self.watch.judge.name) if self.watch.judge else None
+
+    def _is_kept(self, last: bool) -> bool:
+        """Whether this state is the best so far; where none is scored, whether it is the last."""
+        best = checkpoint.best(self.out.checkpoints)
+        return int(best.stem) == self.state.images if best else last
 
     def _best_score(self) -> float | None:
         best = checkpoint.best(self.out.checkpoints)

@@ -14,6 +14,9 @@ class Log(Protocol):
     def grid(self, images: int, path: Path) -> None:
         """A PNG of samples, made at `images` seen."""
 
+    def kept(self, images: int, generator: Path, values: dict[str, float]) -> None:
+        """The averaged generator's file of a state that is kept, at `images` seen; it goes away after the call."""
+
 
 class NoLog:
     """Tells nobody."""
@@ -22,6 +25,9 @@ class NoLog:
         """Nothing."""
 
     def grid(self, images: int, path: Path) -> None:
+        """Nothing."""
+
+    def kept(self, images: int, generator: Path, values: dict[str, float]) -> None:
         """Nothing."""
 
 

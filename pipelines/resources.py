@@ -1,0 +1,104 @@
+"""What a task gets on the cluster, from the section `resources` and one of its profiles.
+
+All of it is compiled in as literals: a pipeline parameter inside an exit handler becomes a dangling reference.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfp import dsl, kubernetes
+
+from ganflow.errors import ConfigError
+from ganflow.resources import Profile, Resources
+
+CONFIG = (
+    "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION", "GANFLOW_CHECKPOINTS", "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT",
+)  # fmt: skip
+"""Keys of the config map; MLFLOW_TRACKING_URI must be there."""
+S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+MLFLOW = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+USER = 1000
+"""Of the images."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a pipeline is to run."""
+
+    resources: Resources
+    profile: Profile
+    image: str
+    small_image: str
+
+    def heavy(self, task: Any, accelerators: int, retry: bool = True) -> None:
+        """A task on images or models, with this many accelerators if the profile has any."""
+        profile = self.profile
+        task.set_container_image(self.image)
+        _size(task, profile.cpu, profile.memory)
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=profile.shm)
+        kubernetes.set_timeout(task, profile.timeout_seconds)
+        if profile.accelerator and accelerators:
+            task.set_accelerator_type(profile.accelerator).set_accelerator_limit(accelerators)
+            for toleration in profile.tolerations:
+                kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
+            for label, value in sorted(profile.node_selector.items()):
+                kubernetes.add_node_selector(task, label, value)
+        self._common(task, self.image, retry)
+
+    def light(self, task: Any, retry: bool = True) -> None:
+        """A task that only talks to servers."""
+        task.set_container_image(self.small_image)
+        _size(task, self.resources.light_cpu, self.resources.light_memory)
+        kubernetes.set_timeout(task, self.resources.light_timeout_seconds)
+        self._common(task, self.small_image, retry)
+
+    def exit(self, task: Any) -> None:
+        """The exit task: KFP takes no retry from it."""
+        self.light(task, retry=False)
+        kubernetes.use_secret_as_env(
+            task, self.resources.webhook_secret, {"GANFLOW_WEBHOOK": "GANFLOW_WEBHOOK"}, optional=True
+        )
+
+    def config(self) -> Any:
+        """Of the run: its time limit, and how long its pods are kept."""
+        return dsl.PipelineConfig(
+            ttl_seconds_after_finished=self.resources.ttl_seconds,
+            active_deadline_seconds=self.resources.deadline_seconds,
+        )
+
+    def _common(self, task: Any, image: str, retry: bool) -> None:
+        resources = self.resources
+        if retry:
+            # Argo counts the window from the first attempt's start, and ends a retry that runs beyond it; kfp's
+            # default of an hour would end every retried training.
+            task.set_retry(
+                resources.retries,
+                f"{resources.backoff_seconds}s",
+                resources.backoff_factor,
+                f"{resources.deadline_seconds}s",
+            )
+        for secret, keys in ((resources.s3_secret, S3), (resources.mlflow_secret, MLFLOW)):
+            kubernetes.use_secret_as_env(task, secret, dict(zip(keys, keys, strict=True)), optional=True)
+        required, *rest = CONFIG
+        kubernetes.use_config_map_as_env(task, resources.config_map, {required: required})
+        kubernetes.use_config_map_as_env(task, resources.config_map, dict(zip(rest, rest, strict=True)), optional=True)
+        # The run's id reaches the code this way, not as a parameter, which would be part of the cache key.
+        kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+        task.set_env_variable("GANFLOW_IMAGE", image)
+        task.set_env_variable("GANFLOW_GRACE_SECONDS", str(resources.grace_seconds))
+        if resources.image_pull_secrets:
+            kubernetes.set_image_pull_secrets(task, resources.image_pull_secrets)
+        kubernetes.set_image_pull_policy(task, "IfNotPresent")
+        kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+
+
+def target(resources: Resources, name: str, image: str, small_image: str) -> Target:
+    """The profile `name` and the images. Raises ConfigError when params.yaml has no such profile."""
+    if name not in resources.profiles:
+        raise ConfigError(f"there is no profile {name}; resources.profiles has {', '.join(sorted(resources.profiles))}")
+    return Target(resources, resources.profiles[name], image, small_image)
+
+
+def _size(task: Any, cpu: str, memory: str) -> None:
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)

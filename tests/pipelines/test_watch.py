@@ -1,0 +1,158 @@
+"""`ganflow pipeline wait`, `logs` and `cancel`: every way in which a run ends, and exit codes that say so."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api as api
+import pytest
+from kfp_api import Fault, State, detail, run
+
+from ganflow.cli import main
+from pipelines.watch import Screen, tasks_of
+
+
+def wait(*more: str) -> int:
+    return main(["pipeline", "wait", "r1", "--interval", "0.02", *more])
+
+
+DETAILS = [
+    detail("root", "RUNNING"),
+    detail("root-driver", "SUCCEEDED"),
+    detail("exit-handler-1", "RUNNING", 1),
+    detail("prepare-driver", "SUCCEEDED", 1),
+    detail("prepare", "SKIPPED", 1),
+    detail("reference", "SUCCEEDED", 2),
+    detail("train", "RUNNING", 3),
+    detail("evaluate", None, 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("SUCCEEDED", 0, "run r1: SUCCEEDED"),
+        ("FAILED", 1, "ganflow: run r1 failed; `ganflow pipeline logs r1` has more"),
+        ("CANCELED", 1, "ganflow: run r1 was cancelled; `ganflow pipeline logs r1` has more"),
+        ("SKIPPED", 1, "ganflow: run r1 was skipped: nothing of it was run; `ganflow pipeline logs r1` has more"),
+    ],
+)
+def test_every_end_has_its_exit_code(
+    kfp: State, end: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kfp.runs.append(run("r1"))
+    kfp.script = ["RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "PAUSED", "RUNNING", "CANCELING", end]
+    assert wait() == code
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert kfp.script == []
+
+
+def test_the_failed_task_is_named(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = detail("train", "FAILED", 2, error=api.GoogleRpcStatus(message="OOMKilled"))
+    kfp.runs.append(run("r1", "FAILED", [detail("prepare", "SUCCEEDED"), failed]))
+    assert wait() == 1
+    assert "run r1 failed: train failed (OOMKilled); " in capsys.readouterr().err
+
+
+def test_the_runs_own_error_is_said(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", "FAILED", error=api.GoogleRpcStatus(message="the workflow is invalid")))
+    assert wait() == 1
+    assert "run r1 failed: the workflow is invalid; " in capsys.readouterr().err
+
+
+def test_watching_survives_everything(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1"))
+    kfp.script = ["RUNNING"] * 4 + ["SUCCEEDED"]
+    kfp.faults += [Fault("/runs/r1", 500), Fault("/runs/r1", 503), Fault("/runs/r1", "drop", times=4)]
+    assert wait() == 0
+    said = capsys.readouterr().err
+    assert "asking again" in said
+    assert "Traceback" not in said
+
+
+def test_a_run_that_takes_too_long_goes_on(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1"))
+    assert wait("--timeout", "0.1") == 1
+    assert "run r1 has not ended in 0.1 s, and goes on; `ganflow pipeline wait r1` takes up" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_there(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    assert wait() == 1
+    assert "knows no such thing (ResourceNotFoundError: Run r1 not found)" in capsys.readouterr().err
+
+
+def test_a_log_has_a_line_for_each_change(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", details=DETAILS))
+    kfp.script = ["RUNNING"] * 5 + ["SUCCEEDED"]
+    assert wait() == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "run r1: RUNNING", "prepare: cached", "reference: succeeded", "train: running", "evaluate: pending",
+        "run r1: SUCCEEDED",
+    ]  # fmt: skip
+
+
+def test_a_terminal_has_a_table_drawn_over_itself() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    screen = Screen(out)
+    one = run("r1", details=DETAILS)
+    screen.show(one)
+    screen.show(one)
+    first, second = out.getvalue().split("\x1b[6A")
+    assert first == second
+    lines = [line.removeprefix("\x1b[2K").split() for line in first.splitlines()]
+    assert lines[0] == ["run", "r1:", "RUNNING"]
+    assert lines[1] == ["task", "state", "started", "took"]
+    assert lines[2] == ["prepare", "cached", "08:01:00"]
+    assert lines[3] == ["reference", "succeeded", "08:02:00", "30", "s"]
+    assert lines[4][:3] == ["train", "running", "08:03:00"]
+    assert lines[5] == ["evaluate", "pending"]
+
+
+def test_json(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", "SUCCEEDED", DETAILS))
+    assert wait("--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["state"] == "SUCCEEDED"
+    assert [(task["name"], task["cached"]) for task in content["tasks"]] == [
+        ("prepare", True), ("reference", False), ("train", False), ("evaluate", False),
+    ]  # fmt: skip
+
+
+def test_kubeflows_own_nodes_are_left_out() -> None:
+    names = ["exit-handler-1-driver", "for-loop-2", "iteration-item", "condition-3", "executor", "", "train"]
+    assert [task.name for task in tasks_of(run("r1", details=[detail(name, "RUNNING") for name in names]))] == ["train"]
+
+
+def pods() -> list[Any]:
+    child = api.PipelineTaskDetailChildTask
+    return [
+        detail("prepare", "SUCCEEDED", 1, pod_name="w-1", child_tasks=[child(pod_name="w-2")]),
+        detail("executor", "SUCCEEDED", 1, pod_name="w-2", child_tasks=[child(pod_name="w-3")]),
+        detail("train-driver", "SUCCEEDED", 2, pod_name="w-3", child_tasks=[child(pod_name="w-4")]),
+        detail("train", "RUNNING", 2, pod_name="w-4", child_tasks=[child(pod_name="w-5")]),
+        detail("executor", "RUNNING", 2, pod_name="w-5"),
+    ]
+
+
+def test_logs(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", details=pods()))
+    kfp.logs = {"w-2": "decoded\n", "w-5": "step 1\nstep 2\n"}
+    assert main(["pipeline", "logs", "r1"]) == 0
+    assert capsys.readouterr().out == "== prepare (w-2)\ndecoded\n== train (w-5)\nstep 1\nstep 2\n"
+    assert main(["pipeline", "logs", "r1", "train"]) == 0
+    assert capsys.readouterr().out == "== train (w-5)\nstep 1\nstep 2\n"
+    assert main(["pipeline", "logs", "r1", "trian"]) == 2
+    assert "run r1 has no task trian; it has prepare, train" in capsys.readouterr().err
+
+
+def test_cancel(kfp: State, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    kfp.runs.append(run("r1"))
+    assert main(["pipeline", "cancel", "r1"]) == 0
+    assert "run r1 is being cancelled" in capsys.readouterr().out
+    assert kfp.runs[0].state == "CANCELING"
+    assert main(["pipeline", "cancel", "r2"]) == 1
