@@ -41,7 +41,7 @@ check: install ## everyday checks, under five minutes; writes nothing
 	@ruff check
 	@ruff format --check
 	@mypy
-	@hadolint images/Dockerfile
+	@hadolint images/Dockerfile deploy/mlflow/Dockerfile
 	@cog -I docs --check docs/parameters.md docs/commands.md
 	@pytest --numprocesses 2 --dist loadfile -m "not slow"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ganflow import config
 from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError, GanflowError
+from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -141,6 +141,22 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
             write_json(model.provenance, provenance(made["generator_sha256"]))
             run.finished(model)
         conclude(model)
+
+
+def train_in_pod(prepared: str, reference: str, out: str, train_text: str) -> None:
+    """`train --resume`, by one process for each GPU that the pod has. Raises Interrupted when SIGTERM came.
+
+    A pod that was stopped has not done its work, so a stop is an error here, and Kubeflow tries again.
+    """
+    from ganflow.processes import processes
+    from ganflow.processes import train as train_by_all
+
+    if (count := processes()) == 1:
+        train(prepared, reference, out, train_text, resume=True)
+        return
+    train_by_all(prepared, reference, out, train_text, count)
+    if not Model(Path(out)).card.exists():
+        raise Interrupted("stopped, with all saved; the next attempt goes on from there")
 
 
 def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:

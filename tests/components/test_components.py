@@ -13,7 +13,9 @@ from pipelines.compile import committed
 
 FOLDER = Path(components.__file__).parent
 ALL = (*STEPS, *OTHERS)
-CALLED = {"evaluate": "evaluate_shown", "promote": "promote_shown", "shard": "prepare"}
+CALLED = {
+    "evaluate": "evaluate_shown", "promote": "promote_shown", "shard": "prepare", "train": "train_in_pod",
+}  # fmt: skip
 """Where what is called is named otherwise than the component."""
 
 
