@@ -107,6 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         ("POST", r"/apis/v2beta1/runs", "create_run"),
         ("GET", r"/apis/v2beta1/runs/([^/]+)", "get_run"),
         ("POST", r"/apis/v2beta1/runs/([^/]+):terminate", "terminate_run"),
+        ("POST", r"/apis/v2beta1/runs/([^/]+):retry", "retry_run"),
         ("GET", r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", "log"),
         ("GET", r"/apis/v2beta1/recurringruns", "list_recurring"),
         ("POST", r"/apis/v2beta1/recurringruns", "create_recurring"),
@@ -248,6 +249,14 @@ class Handler(BaseHTTPRequestHandler):
         found = self.get_run(run_id)
         if not isinstance(found, Refusal):
             found.state = "CANCELING"
+        return found if isinstance(found, Refusal) else {}
+
+    def retry_run(self, run_id: str) -> Any:
+        found = self.get_run(run_id)
+        if not isinstance(found, Refusal) and found.state not in ("FAILED", "CANCELED"):
+            return Refusal(400, f"Workflow cannot be retried: it is {found.state}")
+        if not isinstance(found, Refusal):
+            found.state = "RUNNING"
         return found if isinstance(found, Refusal) else {}
 
     def log(self, run_id: str, pod: str) -> Any:

@@ -114,8 +114,16 @@ def test_a_section_crosses_as_json_text_unchanged():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_name_only_what_differs(path):
-    defaults = Params().model_dump(by_alias=True)
-    made = load(path).model_dump(by_alias=True)
+    assert yaml.safe_load(path.read_text()).keys() <= Params().model_dump(by_alias=True).keys()
     for section, values in yaml.safe_load(path.read_text()).items():
-        differing = {key: made[section][key] for key in made[section] if made[section][key] != defaults[section][key]}
-        assert values == differing
+        defaults = Params().model_dump(by_alias=True)[section]
+        assert values == differing(load(path).model_dump(by_alias=True)[section], defaults)
+
+
+def differing(made: dict, defaults: dict) -> dict:
+    """What differs from the defaults; of a section within, what differs there."""
+    return {
+        key: differing(value, defaults[key]) if isinstance(value, dict) and defaults[key] else value
+        for key, value in made.items()
+        if value != defaults[key]
+    }

@@ -40,7 +40,7 @@ def write(folder: Path, names: range, seed: int, bright: int = 200) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """v1: 150 images; v2: twenty come, three go, one is another; v3: half of the images are darker; v4: v3's names."""
+    """v1: 150 images; v2: twenty come, three go, one changes; v3: half of them are darker; v4: another order."""
     folder = tmp_path_factory.mktemp("versions")
     place = folder / "data" / "set"
     shell(folder, "git", "init", "--quiet")
@@ -58,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     version(folder, "v2")
     write(place / "a", range(80), 5, bright=60)
     version(folder, "v3")
-    (place / "b").rename(place / "c")
+    (place / "b").rename(place / "0")
     version(folder, "v4")
     shutil.rmtree(place)
     return folder

@@ -1,5 +1,6 @@
 """Sets fetched by their pins: from a real S3 server, with real DVC, and with faults on the way."""
 
+import fcntl
 import filecmp
 import hashlib
 import json
@@ -132,6 +133,7 @@ def test_a_set_comes_whole(there):
     assert same(folder, found)
     assert content_address(found) == pin.md5
     assert told[-1] == (pin.size, pin.size)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
 
 
 def test_what_is_in_the_cache_needs_no_remote(there, tmp_path):
@@ -272,6 +274,20 @@ def test_a_full_disk(there, tmp_path, monkeypatch):
 def start_fetch(pin: Pin) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "ganflow", "data", "fetch", pin.model_dump_json()]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_one_process_at_a_time_makes_a_set(there):
+    folder, pin = there
+    home = cache.home() / "sets" / pin.md5
+    home.mkdir(parents=True)
+    descriptor = os.open(home, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    process = start_fetch(pin)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    assert not list(home.iterdir())
+    os.close(descriptor)
+    assert same(folder, Path(process.communicate()[0].decode().strip()))
 
 
 @needs_weed

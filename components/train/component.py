@@ -21,4 +21,4 @@ def train(
     """
     from ganflow import steps
 
-    steps.train(prepared.path, reference.path, model.path, train, resume=True)
+    steps.train_in_pod(prepared.path, reference.path, model.path, train)

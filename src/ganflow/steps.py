@@ -7,14 +7,14 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow import config
 from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError, GanflowError
+from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -100,34 +100,63 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
     """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted.
 
     The best state by the online FID against `reference` is kept; with None the last one is. Under torchrun the
-    leading process alone logs and writes.
+    leading process alone logs and writes. GANFLOW_CHECKPOINTS names a store that keeps the checkpoints of a pod that
+    may be preempted.
     """
     from ganflow.lineage import git_state, provenance
     from ganflow.parallel import world
     from ganflow.tracking import training_run
-    from ganflow.training import Judge, begin, conclude
+    from ganflow.training import Judge, Mirror, begin, conclude
     from ganflow.training import train as run_training
 
     settings, model = parse(config.Train, train, "train"), Model(Path(out))
     sets, data = _sets(Prepared(Path(prepared)))
     with world() as peers, stop_signals() as stop:
         against = Reference(Path(reference)).read_card()["stats_sha256"] if reference else None
-        state = begin(data, sets, settings, model, resume, peers, against)
+        mirror = Mirror.of(model) if peers.leads else None
+        state = begin(data, sets, settings, model, resume, peers, against, mirror)
         if not peers.leads:
             run_training(state, sets, data, settings, model, world=peers, stop=stop)
             return
         judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
         with (
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
+            closing(mirror) if mirror else nullcontext(),
             progress("train") as advance,
         ):
             run.data_card(Prepared(Path(prepared)))
             made = run_training(
-                state, sets, data, settings, model, world=peers, judge=judge, log=run, advance=advance, stop=stop
+                state,
+                sets,
+                data,
+                settings,
+                model,
+                world=peers,
+                judge=judge,
+                log=run,
+                mirror=mirror,
+                advance=advance,
+                stop=stop,
             )
             write_json(model.provenance, provenance(made["generator_sha256"]))
             run.finished(model)
         conclude(model)
+
+
+def train_in_pod(prepared: str, reference: str, out: str, train_text: str) -> None:
+    """`train --resume`, by one process for each GPU that the pod has. Raises Interrupted when SIGTERM came.
+
+    A pod that was stopped has not done its work, so a stop is an error here, and Kubeflow tries again.
+    """
+    from ganflow.processes import processes
+    from ganflow.processes import train as train_by_all
+
+    if (count := processes()) == 1:
+        train(prepared, reference, out, train_text, resume=True)
+        return
+    train_by_all(prepared, reference, out, train_text, count)
+    if not Model(Path(out)).card.exists():
+        raise Interrupted("stopped, with all saved; the next attempt goes on from there")
 
 
 def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:

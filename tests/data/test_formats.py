@@ -1,5 +1,8 @@
 """Every format gives the same images and labels as the pixels that were written."""
 
+import io
+import tarfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -167,3 +170,31 @@ def test_photos_stand_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     np.testing.assert_array_equal(one(tmp_path, encoded(photo, exif=exif))[0], photo.rotate(-90))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_of_an_animation_the_first_picture_is_taken(tmp_path, kind):
+    first, second = (Image.fromarray(image) for image in pixels(2, 28, 28, 3))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(first, kind, save_all=True, append_images=[second], **options)
+    with Image.open(io.BytesIO(data)) as animation:
+        assert animation.n_frames == 2
+    np.testing.assert_array_equal(one(tmp_path, data, channels=3), np.asarray(first).transpose(2, 0, 1))
+
+
+def test_lossy_held_out_images_are_counted_by_their_bytes(tmp_path):
+    image = pixels(1, 28, 28, 3)[0]
+    kinds = {"a.jpg": "JPEG", "b.png": "JPEG", "c.webp": "WEBP", "d.png": "PNG"}
+    files = {f"test/{name}": encoded(image, kind) for name, kind in kinds.items()}
+    files |= {"test/e.webp": encoded(image, "WEBP", lossless=True), "train/f.jpg": encoded(image, "JPEG")}
+    assert run(write(tmp_path / "raw", files), held_out="own")[0]["lossy_held_out"] == 3
+
+
+def test_archives_with_extended_headers(tmp_path):
+    files = photos(5, "ä" * 60 + "/")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "of git"}) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    assert run(tmp_path / "a.tar")[0]["train"] == 4

@@ -17,6 +17,7 @@ from ganflow.data import merge, prepare, prepare_piece, raw, writer
 from ganflow.errors import ArtifactError, DataError, GanflowError
 from ganflow.images import Stack, open_prepared
 
+ROOT = Path(__file__).parent.parent.parent
 SETTINGS = Data(held_out=0.2, max_rejected_fraction=0.5)
 
 
@@ -110,6 +111,7 @@ def test_a_killed_one_leaves_no_process_and_goes_on(tmp_path):
         time.sleep(0.01)
     os.kill(begun.pid, signal.SIGKILL)
     begun.wait()
+    begun.stdout.close()
     for _ in range(200):
         if subprocess.run(["pgrep", "-g", str(begun.pid)], capture_output=True).returncode:
             break
@@ -124,25 +126,43 @@ def test_a_killed_one_leaves_no_process_and_goes_on(tmp_path):
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
-def test_other_raw_files_or_settings_begin_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize("change", ["nothing", "content", "settings"])
+def test_other_raw_files_or_settings_begin_anew(tmp_path, monkeypatch, change):
+    """A file of the same size, too."""
     small_chunks(monkeypatch)
-    found, out = write(tmp_path / "raw", photos(100)), tmp_path / "out"
+    np.save(tmp_path / "a.npy", pixels(200, 28, 28))
 
     def stop(done, total):
         if done > 50:
             raise KeyboardInterrupt
 
-    def first(settings):
-        calls = []
-        prepare(found, out, settings, lambda done, total: calls.append(done), 1)
-        return calls[0]
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path / "a.npy", tmp_path / "out", SETTINGS, stop, 1)
+    if change == "content":
+        np.save(tmp_path / "a.npy", pixels(200, 28, 28, seed=1))
+    settings = SETTINGS.model_copy(update={"seed": 1}) if change == "settings" else SETTINGS
+    calls = []
+    prepare(tmp_path / "a.npy", tmp_path / "out", settings, lambda done, total: calls.append(done), 1)
+    assert (calls[0] <= 16) == (change != "nothing")
+    prepare(tmp_path / "a.npy", tmp_path / "whole", settings, quiet, 1)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
 
-    for change in (lambda: (found / "07.png").write_bytes(encoded(pixels(1, 30, 30)[0])), lambda: None):
-        with pytest.raises(KeyboardInterrupt):
-            prepare(found, out, SETTINGS, stop, 1)
-        change()
-        settings = SETTINGS if change() is not None else SETTINGS.model_copy(update={"seed": 1})
-        assert first(settings) == 16
+
+@pytest.mark.parametrize("reached", range(1, 6))
+def test_killed_while_files_are_finished(tmp_path, monkeypatch, reached):
+    """Without a chance to write the journal: what a finished file was made of must not be done again."""
+    small_chunks(monkeypatch)
+    in_many_files(monkeypatch, 20)
+    found = write(tmp_path / "raw", two_classes(60))
+    child = os.fork()
+    if child == 0:
+        wanted = tmp_path / ".out.partial" / f"images-{reached:05}.npy"
+        prepare(found, tmp_path / "out", SETTINGS, lambda done, total: os._exit(9) if wanted.exists() else None, 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    prepare(found, tmp_path / "out", SETTINGS, quiet, 1)
+    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
 def test_a_second_process_at_the_same_output_is_refused(tmp_path):
@@ -240,3 +260,16 @@ def test_many_files_are_indexed_as_one(tmp_path, monkeypatch):
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactError, match=r"images-00003.npy is damaged"):
         open_prepared(Prepared(tmp_path / "many"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["npy", "tar"])
+def test_memory_is_flat(kind):
+    """Of all processes together; what may grow is the names, the signatures and the tables of rows."""
+
+    def peak(count: int) -> int:
+        command = [sys.executable, "-m", "benchmarks.million", str(count), kind]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return int(done.stdout.split()[-2]) << 20
+
+    assert peak(80_000) - peak(20_000) < 60_000 * 800

@@ -30,6 +30,17 @@ def png(width: int, height: int) -> bytes:
     )
 
 
+def deep_colour() -> bytes:
+    """A whole PNG of 28x28 pixels with 16 bits in each of red, green and blue, which Pillow itself does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 28, 28, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(28 * 6)) * 28)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
 REASONS = {
     "text.png": (b"no image", "is broken or cut short"),
     "empty.png": (b"", "is broken or cut short"),
@@ -48,6 +59,7 @@ REASONS = {
         encoded(pixels(1, 28, 28)[0].astype(np.uint16)),
         "has the mode I;16, not one of 1, L, LA, P, PA, RGB, RGBA",
     ),
+    "deep_colour.png": (deep_colour(), "has 16 bits a channel, not 8"),
     "a.pdf": (b"%PDF", "is not .png, .jpg, .jpeg, .webp"),
 }
 

@@ -62,3 +62,8 @@ def test_a_sweep_registers_the_best_alone(tmp_path: Path, raw: Path) -> None:
     assert registration["version"] == "1"
     assert registration["generator_sha256"] == lowest["generator_sha256"]
     assert read_json(outputs["best"] / "model.json")["generator_sha256"] == lowest["generator_sha256"]
+    pages = [path for path in folder.rglob("*") if path.is_file() and path.name in ("report", "samples")]
+    assert len(pages) == 4
+    assert all(path.read_text().startswith("<!doctype html>") for path in pages)
+    assert outputs["promote"].with_name("gate").read_text().startswith("# tiny version 1: promoted")
+    assert outputs["best"].with_name("ranking").read_text().startswith("# The best of 2")

@@ -24,7 +24,8 @@ def write_cards(folder: Prepared, card: dict[str, Any], findings: dict[str, Any]
     """Write findings.json, montage.png and card.html; equal arguments give equal bytes."""
     write_json(folder.findings, findings)
     write_png(folder.montage, _montage(images, card["train"]))
-    write_text(folder.page, _page(folder, card, findings, images))
+    page = _page(folder, card, findings, images)
+    write_text(folder.page, page.encode(errors="replace").decode())  # names of files may be no text
 
 
 def _montage(images: AnyImages, train: int) -> Images:

@@ -19,30 +19,34 @@ Pairs = Indices
 
 def exact_duplicates(images: AnyImages, found: Signatures) -> Pairs:
     """Images that equal an earlier one, each with the first of its kind; only those of equal signatures are read."""
-    keys = np.ascontiguousarray(found).view(f"V{LENGTH}").ravel()
-    order = np.argsort(keys, kind="stable")
-    equal = keys[order][1:] == keys[order][:-1]
-    pairs = []
-    for group in np.split(order, np.flatnonzero(~equal) + 1):
-        first: dict[bytes, int] = {}
-        for i in group.tolist() if len(group) > 1 else ():
-            earlier = first.setdefault(hashlib.sha256(images[i].tobytes()).digest(), i)
-            if earlier != i:
-                pairs.append((earlier, i))
+    pairs: list[tuple[int, int]] = []
+    first: dict[bytes, int] = {}
+    before = -1
+    for kind, i in _equal(found):
+        if kind != before:
+            first, before = {hashlib.sha256(images[kind].tobytes()).digest(): kind}, kind
+        earlier = first.setdefault(hashlib.sha256(images[i].tobytes()).digest(), i)
+        if earlier != i:
+            pairs.append((earlier, i))
     return _distinct(np.array(pairs, np.int64).reshape(-1, 2))
 
 
 def near_duplicates(found: Signatures) -> Pairs:
-    """Pairs of images whose signatures are alike, equal ones among them; blank images are like none.
+    """Pairs of images whose signatures are alike; blank images are like none.
 
     The sorted neighbourhood (Hernandez and Stolfo 1995): the signs of the frequencies, beginning with another one in
-    each of 8 tables, are sorted, and each image is compared with the 8 behind it.
+    each of 8 tables, are sorted, and each image is compared with the 8 behind it. Of images with equal signatures the
+    first stands for all, and each of the others is paired with it.
     """
-    look = np.flatnonzero(found[:, 0] > 0)
+    seen = found[:, 0] > 0
+    equal = _equal(found)
+    equal = equal[seen[equal[:, 1]]]
+    seen[equal[:, 1]] = False
+    look = np.flatnonzero(seen)
     vectors = found[look, 1:].astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     signs = vectors[:, _low_first()] > 0
-    pairs = [np.empty((0, 2), np.int64)]
+    pairs = np.empty((0, 2), np.int64)
     for table in range(TABLES):
         turned = np.packbits(np.roll(signs, -table * LENGTH // TABLES, axis=1), axis=1)
         bits = np.ascontiguousarray(turned).view(">u8").ravel().astype(np.uint64)
@@ -50,8 +54,18 @@ def near_duplicates(found: Signatures) -> Pairs:
         bits = bits[order]
         for step in range(1, min(WINDOW + 1, len(order))):
             near = np.flatnonzero(np.bitwise_count(bits[step:] ^ bits[:-step]) <= NEAR_BITS)
-            pairs.append(_alike(vectors, np.stack([order[near], order[near + step]], axis=1)))
-    return _distinct(look[np.concatenate(pairs)])
+            alike = _alike(vectors, np.stack([order[near], order[near + step]], axis=1))
+            pairs = _distinct(np.concatenate([pairs, alike]))
+    return _distinct(np.concatenate([look[pairs], equal]))
+
+
+def _equal(found: Signatures) -> Pairs:
+    """Images whose signature equals an earlier one's, each with the first of its kind; in the order of their kinds."""
+    keys = np.ascontiguousarray(found).view(f"V{LENGTH}").ravel()
+    order = np.argsort(keys, kind="stable")
+    again = np.r_[False, keys[order][1:] == keys[order][:-1]]
+    kinds = np.flatnonzero(~again)[np.cumsum(~again) - 1]
+    return np.stack([order[kinds[again]], order[again]], axis=1)
 
 
 def _alike(vectors: NDArray[np.float32], pairs: Pairs) -> Pairs:

@@ -13,6 +13,7 @@ from ganflow.data.raw import Chunk, Indices, Item, RawSet, Rejected, Rejection, 
 PLAIN = ".tar"
 SUFFIXES = (PLAIN, ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_HEADER = 1 << 20
+TYPES = (*tarfile.SUPPORTED_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 
 
 class Member(tarfile.TarInfo):
@@ -27,7 +28,7 @@ class Member(tarfile.TarInfo):
             if len(buf) == tarfile.BLOCKSIZE and not any(buf):
                 raise  # the block of zeros that ends an archive
             raise tarfile.ReadError(str(error)) from error
-        if member.type not in tarfile.SUPPORTED_TYPES or member.size < 0:
+        if member.type not in TYPES or member.size < 0:
             raise tarfile.ReadError("unknown type")
         if member.type not in tarfile.REGULAR_TYPES and member.size > MAX_HEADER:
             raise tarfile.ReadError("tarfile would read all of this header into memory")
@@ -76,6 +77,8 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     with reading(path, "tar"), tarfile.open(path, tarinfo=Member) as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # else tarfile remembers them all
+            if member.size < 0:
+                raise tarfile.ReadError("an extended header with a negative size")
             yield member, archive
 
 

@@ -1,0 +1,52 @@
+"""A training on every GPU of a pod: one process for each, started and watched by torchrun."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ganflow.errors import TrainingError
+
+PROCESSES = "GANFLOW_PROCESSES"
+"""Environment variable: how many processes a training has, where it is not one for each GPU."""
+
+
+def processes() -> int:
+    """How many processes a training in this pod has."""
+    import torch
+
+    return int(os.environ.get(PROCESSES, "0")) or max(1, torch.cuda.device_count())
+
+
+def train(prepared: str, reference: str, out: str, section: str, count: int) -> None:
+    """`ganflow train --resume` by `count` processes of this machine; SIGTERM reaches them all.
+
+    `section` is the section `train` of params.yaml as JSON. Raises TrainingError when a process fails: torchrun ends
+    the others then, and the next attempt goes on from the last checkpoint.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        params = Path(folder) / "params.yaml"
+        params.write_text(f'{{"train": {section}}}')  # JSON is YAML
+        verb = ["ganflow", "train", prepared, out, "--reference", reference, "--resume", "--params", str(params)]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        process = subprocess.Popen([sys.executable, *launcher, "-m", *verb])
+        with _passed_on_to(process):
+            code = process.wait()
+    if code:
+        raise TrainingError(f"one of {count} training processes ended with {code}; its last lines above say why")
+
+
+@contextmanager
+def _passed_on_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def hand_on(number: int, frame: object) -> None:
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
