@@ -55,9 +55,12 @@ benchmark: install ## the training engine against its peers, side by side: one t
 	@pip install --quiet --disable-pip-version-check --no-deps pytorch-ignite==0.5.5 torchgan==0.1.0
 	@python -W ignore -m benchmarks.training
 
-image: ## build the container image
-	@tag=$$(PYTHONPATH=src $(PYTHON) -c 'import components; print(components.IMAGE)'); \
-	docker build --file images/Dockerfile --tag "$$tag" .
+image: ## build the container images; TARGET=cpu, BASE=… and CPU_INDEX=… change the large one
+	@version=$$(PYTHONPATH=src $(PYTHON) -c 'import ganflow; print(ganflow.__version__)'); \
+	build() { DOCKER_BUILDKIT=1 docker build --file images/Dockerfile --target "$$1" --tag "$$2:$$version" \
+	  --build-arg REVISION="$$(git rev-parse HEAD)" $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  $(if $(CPU_INDEX),--build-arg CPU_INDEX=$(CPU_INDEX)) .; }; \
+	build $(or $(TARGET),gpu) ganflow; build small ganflow-small
 
 clean: ## remove the environment, the run and the local registry
 	@rm -rf .venv run mlflow.db mlruns

@@ -1,4 +1,4 @@
-"""`ganflow pipeline submit`, `wait`, `logs`, `cancel` and `schedule`: the verbs that talk to a cluster."""
+"""`ganflow pipeline submit`, `wait`, `logs`, `retry`, `cancel` and `schedule`: the verbs that talk to a cluster."""
 
 import json
 import sys
@@ -32,6 +32,11 @@ def add(actions: Any, add_target: Callable[[Any], None]) -> None:
     logger = add_verb(actions, "logs", "what the tasks of a run have printed", run_logs, params=False)
     logger.add_argument("run_id", metavar="RUN")
     logger.add_argument("task", metavar="TASK", nargs="?", help="this one only, and follow it")
+
+    retrier = add_verb(
+        actions, "retry", "run the failed tasks of a run again, in the same run", run_retry, params=False
+    )
+    retrier.add_argument("run_id", metavar="RUN")
 
     canceller = add_verb(actions, "cancel", "end a run; what it has made stays", run_cancel, params=False)
     canceller.add_argument("run_id", metavar="RUN")
@@ -84,6 +89,16 @@ def run_logs(arguments: Arguments) -> None:
         for piece in cluster.logs(arguments.run_id, pod):
             sys.stdout.write(piece.decode(errors="replace"))
             sys.stdout.flush()
+
+
+def run_retry(arguments: Arguments) -> None:
+    """`ganflow pipeline retry`."""
+    from pipelines.client import Cluster
+
+    Cluster().ask("runs", "run_service_retry_run", arguments.run_id)
+    print(
+        f"the failed tasks of run {arguments.run_id} run again; `ganflow pipeline wait {arguments.run_id}` watches them"
+    )
 
 
 def run_cancel(arguments: Arguments) -> None:
@@ -146,18 +161,17 @@ def _wait(
 def _order(arguments: Arguments, raw: str, profile: str, overrides: list[str], experiment: str) -> "Order":
     """What is to be run. Raises ConfigError when an image could move, or a parameter is wrong."""
     from ganflow.config import load
-    from pipelines.compile import pipeline_yaml, require_digests
+    from pipelines.compile import require_digests, yaml_for
     from pipelines.submit import Order, data_pin
     from pipelines.submit import arguments as pipeline_arguments
 
     if not arguments.allow_tags:
         require_digests(arguments.image, arguments.small_image)
     params = load(arguments.params, overrides)
-    text = pipeline_yaml(profile, params.resources, arguments.image, arguments.small_image)
     return Order(
-        pipeline="training",
-        yaml=text,
-        arguments=pipeline_arguments(data_pin(raw), params),
+        pipeline=arguments.pipeline,
+        yaml=yaml_for(arguments.pipeline, params, profile, arguments.image, arguments.small_image),
+        arguments=pipeline_arguments(data_pin(raw), params, arguments.pipeline),
         experiment=experiment,
         service_account=params.resources.service_account,
     )

@@ -19,7 +19,7 @@ def add(verbs: Any) -> None:
 
     compiler = add_verb(actions, "compile", "write the pipeline for Kubeflow: the same bytes every time", run_compile)
     add_target(compiler)
-    compiler.add_argument("--out", type=Path, default=Path("run/training.yaml"), metavar="FILE")
+    compiler.add_argument("--out", type=Path, metavar="FILE", help="(default: run/PIPELINE.yaml)")
 
     linter = add_verb(
         actions, "lint", "find what would go wrong on a cluster, in any compiled pipeline", run_lint, False
@@ -36,6 +36,7 @@ def add(verbs: Any) -> None:
     runner = add_verb(actions, "run", "run the whole pipeline on this machine", run_local)
     runner.add_argument("raw", metavar="RAW", nargs="?", default="data/fashion-mnist")
     runner.add_argument("--out", type=Path, default=Path("run/kfp"), metavar="DIR")
+    add_pipeline(runner)
     runner.add_argument(
         "--runner", choices=("subprocess", "docker"), default="subprocess", help="a process or a container a task"
     )
@@ -44,8 +45,14 @@ def add(verbs: Any) -> None:
     cluster_commands.add(actions, add_target)
 
 
+def add_pipeline(parser: Any) -> None:
+    """The option of which pipeline."""
+    parser.add_argument("--pipeline", choices=("training", "sweep"), default="training", help="(default: %(default)s)")
+
+
 def add_target(parser: Any) -> None:
     """The options of what a pipeline is compiled for."""
+    add_pipeline(parser)
     parser.add_argument("--profile", default="cpu", metavar="NAME", help="of resources.profiles (default: %(default)s)")
     parser.add_argument("--image", default=IMAGE, metavar="REF", help="image of the heavy tasks (default: %(default)s)")
     parser.add_argument(
@@ -58,19 +65,20 @@ def run_compile(arguments: Arguments) -> None:
     """`ganflow pipeline compile`."""
     from ganflow.artifacts import write_text
 
-    write_text(arguments.out, compiled(arguments))
-    print(arguments.out)
+    out = arguments.out or Path("run") / f"{arguments.pipeline}.yaml"
+    write_text(out, compiled(arguments))
+    print(out)
 
 
 def compiled(arguments: Arguments) -> str:
     """The pipeline that the options name, as YAML text."""
     from ganflow.config import load
-    from pipelines.compile import pipeline_yaml, require_digests
+    from pipelines.compile import require_digests, yaml_for
 
     if not arguments.allow_tags:
         require_digests(arguments.image, arguments.small_image)
-    resources = load(arguments.params, arguments.overrides).resources
-    return pipeline_yaml(arguments.profile, resources, arguments.image, arguments.small_image)
+    params = load(arguments.params, arguments.overrides)
+    return yaml_for(arguments.pipeline, params, arguments.profile, arguments.image, arguments.small_image)
 
 
 def run_lint(arguments: Arguments) -> None:
@@ -116,13 +124,16 @@ def run_local(arguments: Arguments) -> None:
     """`ganflow pipeline run`."""
     from ganflow.artifacts import read_json
     from ganflow.config import load
-    from pipelines import local
+    from pipelines import local, sweep, training
     from pipelines.submit import arguments as pipeline_arguments
 
     raw = arguments.raw if arguments.raw.startswith("{") else str(Path(arguments.raw).resolve())
-    given = pipeline_arguments(raw, load(arguments.params, arguments.overrides))
-    runner = local.docker_runner(_environment()) if arguments.runner == "docker" else local.subprocess_runner()
-    outputs = local.run(given.pop("raw"), given, arguments.out.resolve(), runner)
+    params = load(arguments.params, arguments.overrides)
+    given = pipeline_arguments(raw, params, arguments.pipeline)
+    pipeline = sweep.build(params.sweep.parallelism) if arguments.pipeline == "sweep" else training.build()
+    root, docker = arguments.out.resolve(), arguments.runner == "docker"
+    runner = local.docker_runner(raw, root, _environment()) if docker else local.subprocess_runner()
+    outputs = local.run(pipeline, given, root, runner)
     decision = read_json(outputs["promote"])
     if arguments.json:
         print(json.dumps({"outputs": {step: str(path) for step, path in outputs.items()}, "decision": decision}))

@@ -12,10 +12,11 @@ from kfp.compiler import Compiler
 
 from components import IMAGE, OTHERS, SMALL_IMAGE, STEPS
 from ganflow.artifacts import write_text
+from ganflow.config import Params, Sweep
 from ganflow.errors import ConfigError
 from ganflow.resources import Resources
+from pipelines import sweep, training
 from pipelines.resources import target
-from pipelines.training import build
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +25,25 @@ def pipeline_yaml(
     profile: str, resources: Resources | None = None, image: str = IMAGE, small_image: str = SMALL_IMAGE
 ) -> str:
     """The training pipeline for a profile."""
-    return compiled(build(target(resources or Resources(), profile, image, small_image)))
+    return compiled(training.build(target(resources or Resources(), profile, image, small_image)))
+
+
+def sweep_yaml(
+    profile: str,
+    parallelism: int,
+    resources: Resources | None = None,
+    image: str = IMAGE,
+    small_image: str = SMALL_IMAGE,
+) -> str:
+    """The sweep for a profile."""
+    return compiled(sweep.build(parallelism, target(resources or Resources(), profile, image, small_image)))
+
+
+def yaml_for(name: str, params: Params, profile: str, image: str, small_image: str) -> str:
+    """The pipeline `training` or `sweep`, for a profile of these parameters."""
+    if name == "sweep":
+        return sweep_yaml(profile, params.sweep.parallelism, params.resources, image, small_image)
+    return pipeline_yaml(profile, params.resources, image, small_image)
 
 
 def component_yaml(step: str) -> str:
@@ -36,6 +55,7 @@ def committed() -> dict[Path, str]:
     """Every compiled file that is committed, and what it should hold."""
     golden = ROOT / "tests" / "golden"
     files = {ROOT / "components" / step / "component.yaml": component_yaml(step) for step in (*STEPS, *OTHERS)}
+    files[golden / "sweep-gpu.yaml"] = sweep_yaml("gpu", Sweep().parallelism)
     return files | {golden / f"training-{name}.yaml": pipeline_yaml(name) for name in Resources().profiles}
 
 

@@ -93,8 +93,12 @@ def read(path: Path) -> list[Schedule]:
 
 def apply(cluster: Cluster, wanted: list[Schedule], order_of: Callable[[Schedule], Order]) -> list[Deed]:
     """Bring the cluster to what is wanted; `order_of` resolves what a schedule runs."""
+    orders = [order_of(schedule) for schedule in wanted]  # all of them, before anything is changed
     there = ours(cluster)
-    deeds = [_reconcile(cluster, schedule, order_of(schedule), there.pop(schedule.name, [])) for schedule in wanted]
+    deeds = [
+        _reconcile(cluster, schedule, order, there.pop(schedule.name, []))
+        for schedule, order in zip(wanted, orders, strict=True)
+    ]
     for name, runs in sorted(there.items()):
         on = [run for run in runs if run.status == "ENABLED"]
         for run in on:

@@ -11,6 +11,7 @@ from typing import Any
 import kfp_server_api
 
 from ganflow.config import Params
+from ganflow.sweep import promotion, trainings
 from pipelines.client import Cluster, filtered
 
 
@@ -21,7 +22,7 @@ class Order:
     pipeline: str
     """Name of the pipeline."""
     yaml: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
     experiment: str
     service_account: str
 
@@ -45,16 +46,17 @@ class Order:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def arguments(raw: str, params: Params) -> dict[str, str]:
-    """The pipeline's parameters: `raw` and JSON text by section."""
-    return {
+def arguments(raw: str, params: Params, pipeline: str = "training") -> dict[str, Any]:
+    """The parameters of the pipeline `training` or `sweep`: `raw` and JSON text by section."""
+    given: dict[str, Any] = {
         "raw": raw,
         "data": params.data.json_text(),
-        "train": params.train.json_text(),
         "evaluate": params.evaluate.json_text(),
         "register": params.register_.json_text(),
-        "promote": params.promote.json_text(),
     }
+    if pipeline == "sweep":
+        return given | {"trainings": trainings(params), "promote": promotion(params)}
+    return given | {"train": params.train.json_text(), "promote": params.promote.json_text()}
 
 
 def data_pin(raw: str) -> str:

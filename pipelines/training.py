@@ -10,6 +10,7 @@ from typing import Any
 
 from kfp import dsl
 
+from components.doctor.component import doctor as doctor_step
 from components.evaluate.component import evaluate as evaluate_step
 from components.prepare.component import prepare as prepare_step
 from components.promote.component import promote as promote_step
@@ -18,10 +19,12 @@ from components.register.component import register as register_step
 from components.summary.component import summary as summary_step
 from components.train.component import train as train_step
 from pipelines.resources import Target
+from pipelines.shards import prepare_in_shards
 
 
 def build(target: Target | None = None) -> Any:
     """The pipeline for a cluster; with None the bare flow, as kfp.local runs it."""
+    sharded = target if target and target.profile.shards > 1 else None
 
     @dsl.pipeline(name="training", pipeline_config=target.config() if target else None)
     def training(raw: str, data: str, train: str, evaluate: str, register: str, promote: str) -> None:
@@ -36,13 +39,16 @@ def build(target: Target | None = None) -> Any:
             promote: The section `promote` of params.yaml, as JSON.
         """
         with _summarised(target):
-            prepared = prepare_step(raw=raw, data=data)
+            checked = _checked(raw, target)
+            prepared = prepare_in_shards(raw, data, sharded) if sharded else prepare_step(raw=raw, data=data)
             reference = reference_step(prepared=prepared.output, evaluate=evaluate)
             model = train_step(prepared=prepared.output, reference=reference.output, train=train)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
             registered = register_step(model=model.output, evaluation=scored.outputs["evaluation"], register=register)
             promoted = promote_step(registration=registered.output, promote=promote)
 
+        if checked:
+            prepared.after(checked)
         for side_effect in (registered, promoted):
             side_effect.set_caching_options(False)
         if target:
@@ -54,6 +60,16 @@ def build(target: Target | None = None) -> Any:
             target.light(promoted)
 
     return training
+
+
+def _checked(raw: Any, target: Target | None) -> Any:
+    """The task that looks whether a training's pod has what it needs, where the resources ask for it; else None."""
+    if target is None or not target.resources.doctor:
+        return None
+    images, profile = f"{target.image} {target.small_image}", target.profile
+    task = doctor_step(raw=raw, images=images, accelerators=profile.accelerators, shm=profile.shm)
+    target.heavy(task, profile.accelerators)
+    return task.set_caching_options(False)
 
 
 def _summarised(target: Target | None) -> AbstractContextManager[Any]:

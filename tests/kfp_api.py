@@ -27,6 +27,7 @@ class Fault:
     """What happens once to a request: a status, `drop` (no answer), `lose` (it is done, the answer lost) or `hang`."""
 
     path: str
+    """Text in the request's path; a method and a blank before it mean that method's requests alone."""
     kind: int | str
     times: int = 1
 
@@ -106,6 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         ("POST", r"/apis/v2beta1/runs", "create_run"),
         ("GET", r"/apis/v2beta1/runs/([^/]+)", "get_run"),
         ("POST", r"/apis/v2beta1/runs/([^/]+):terminate", "terminate_run"),
+        ("POST", r"/apis/v2beta1/runs/([^/]+):retry", "retry_run"),
         ("GET", r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", "log"),
         ("GET", r"/apis/v2beta1/recurringruns", "list_recurring"),
         ("POST", r"/apis/v2beta1/recurringruns", "create_recurring"),
@@ -154,7 +156,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self) -> int | str | None:
         for fault in self.state.faults:
-            if fault.path in self.path and fault.times:
+            method, _, path = fault.path.rpartition(" ")
+            if path in self.path and method in ("", self.command) and fault.times:
                 fault.times -= 1
                 return fault.kind
         return None
@@ -246,6 +249,14 @@ class Handler(BaseHTTPRequestHandler):
         found = self.get_run(run_id)
         if not isinstance(found, Refusal):
             found.state = "CANCELING"
+        return found if isinstance(found, Refusal) else {}
+
+    def retry_run(self, run_id: str) -> Any:
+        found = self.get_run(run_id)
+        if not isinstance(found, Refusal) and found.state not in ("FAILED", "CANCELED"):
+            return Refusal(400, f"Workflow cannot be retried: it is {found.state}")
+        if not isinstance(found, Refusal):
+            found.state = "RUNNING"
         return found if isinstance(found, Refusal) else {}
 
     def log(self, run_id: str, pod: str) -> Any:

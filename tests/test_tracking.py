@@ -41,8 +41,8 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
 
 
-def train(folder: Path, port: int, first: int, last: int, pause: float = 0.0) -> subprocess.Popen[str]:
-    environment = clean() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+def train(folder: Path, port: int, first: int, last: int, pause: float = 0.0, **more: str) -> subprocess.Popen[str]:
+    environment = clean() | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", **more}
     command = [sys.executable, "-W", "ignore", "-c", TRAINING, str(first), str(last), str(pause)]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -136,6 +136,29 @@ def test_a_server_that_comes_only_after_the_training_is_told_all_then(place):
         stop(server)
     assert points(place) == {key: list(range(60)) for key in ("loss_d", "loss_g", "images_per_second")}
     assert status(place) == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_pod_that_lost_its_disk_goes_on_in_the_same_run(place):
+    """Killed, and nothing left of what it kept: the next attempt in the same Kubeflow run finds the MLflow run."""
+    port = free_port()
+    server = start_mlflow(place, f"sqlite:///{place}/mlflow.db", port)
+    try:
+        first = train(place, port, 0, 60, pause=0.05, KFP_RUN_ID="run-1")
+        said_step(first, 30)
+        first.kill()
+        first.communicate()
+        shutil.rmtree(place / "model/outbox")
+        shutil.rmtree(place / "model/checkpoints")
+        (place / "model/checkpoints").mkdir()
+        said, _ = train(place, port, 20, 60, KFP_RUN_ID="run-1").communicate()
+    finally:
+        stop(server)
+    with sqlite3.connect(place / "mlflow.db") as store:
+        query = "select run_uuid, step from metrics where key = 'loss_d' order by step"
+        found = store.execute(query).fetchall()
+    assert len({run for run, _ in found}) == 1, said
+    assert [step for _, step in found] == list(range(60))
 
 
 def test_the_outbox_keeps_each_step_once_and_drops_a_torn_line(tmp_path):

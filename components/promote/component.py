@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components import IMAGE
+from components import SMALL_IMAGE
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=SMALL_IMAGE, install_kfp_package=False)
 def promote(
     registration: dsl.Input[dsl.Artifact],
     promote: str,

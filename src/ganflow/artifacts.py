@@ -5,17 +5,18 @@ beside its place and swapped in. A folder's *card* is the JSON file that is writ
 the rest is.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ganflow.errors import ArtifactError
+from ganflow.errors import ArtifactError, DataError
 
 CHUNK = 1 << 20
 
@@ -72,15 +73,36 @@ class Prepared(Folder):
     CARD = "dataset.json"
     MAKER = "ganflow prepare"
 
-    @property
-    def images(self) -> Path:
-        """npy, uint8, (N, C, H, W); memory-map it."""
-        return self.path / "images.npy"
+    def images(self, shard: int, shards: int) -> Path:
+        """npy, uint8, (n, C, H, W), one of so many files; memory-map it."""
+        return self.path / ("images.npy" if shards == 1 else f"images-{shard:05}.npy")
 
     @property
     def labels(self) -> Path:
         """npy, int64, (N,); there only if the raw set has classes."""
         return self.path / "labels.npy"
+
+    @property
+    def findings(self) -> Path:
+        """JSON: what the checks of the data found."""
+        return self.path / "findings.json"
+
+    @property
+    def montage(self) -> Path:
+        """PNG grid of images from all over the training split."""
+        return self.path / "montage.png"
+
+    @property
+    def page(self) -> Path:
+        """The data card: one self-contained HTML page."""
+        return self.path / "card.html"
+
+
+class Piece(Prepared):
+    """`prepare --shard` writes it: some rows of a prepared set, for `merge`."""
+
+    CARD = "piece.json"
+    MAKER = "ganflow prepare --shard"
 
 
 class Reference(Folder):
@@ -206,21 +228,63 @@ def new_folder(kind: type[F], out: Path) -> Iterator[F]:
 
     Raises ArtifactError when `out` holds something that this kind of step did not write: it is never deleted.
     """
-    kind(out).require_ours()
-    if Path.cwd().is_relative_to(out.absolute()):
-        raise ArtifactError(f"{out} is the working directory, or holds it; name a folder inside")
-    partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
+    partial = _beside(kind, out)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield kind(partial)
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-        partial.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap_in(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def resumed_folder(kind: type[F], out: Path, identity: str) -> Iterator[F]:
+    """As `new_folder`, but what an interrupted attempt of the same identity left is found in the folder again.
+
+    Hidden files in it are removed at the end. DataError leaves nothing: the raw data is to blame, and will change.
+    Raises ArtifactError also when another process is at it.
+    """
+    partial = _beside(kind, out)
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / ".identity").open("a+") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(f"another process is writing {out}; wait for it, or name another output") from error
+        mark.seek(0)
+        if mark.read() != identity:
+            for path in partial.iterdir():
+                if path.name != ".identity":
+                    path.unlink()
+            mark.truncate(0)
+            mark.write(identity)
+            mark.flush()
+        try:
+            yield kind(partial)
+        except DataError:
+            shutil.rmtree(partial)
+            raise
+        for path in partial.glob(".*"):
+            path.unlink()
+        _swap_in(partial, out)
+
+
+def _beside(kind: type[F], out: Path) -> Path:
+    """Where the folder is filled. Raises ArtifactError when `out` is not this kind's to replace."""
+    kind(out).require_ours()
+    if Path.cwd().is_relative_to(out.absolute()):
+        raise ArtifactError(f"{out} is the working directory, or holds it; name a folder inside")
+    return out.with_name(f".{out.name}.partial")
+
+
+def _swap_in(partial: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -283,13 +347,18 @@ def content_address(path: Path) -> str:
     """
     if path.is_file():
         return file_hash(path, "md5")
-    entries = [
-        {"md5": file_hash(file, "md5"), "relpath": file.relative_to(path).as_posix()}
-        for file in path.rglob("*")
-        if file.is_file()
-    ]
-    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
-    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    return listing_address((name, file_hash(path / name, "md5")) for name in names)
+
+
+def listing_address(files: Iterable[tuple[str, str]]) -> str:
+    """DVC's address of a folder with these files: name and md5, ascending by name."""
+    digest, between = hashlib.md5(b"[", usedforsecurity=False), ""
+    for name, md5 in files:
+        digest.update(f"{between}{json.dumps({'md5': md5, 'relpath': name})}".encode())
+        between = ", "
+    digest.update(b"]")
+    return digest.hexdigest() + ".dir"
 
 
 def check_hash(path: Path, expected: str, maker: str, algorithm: str = "sha256") -> None:

@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     prepare = add_verb(verbs, "prepare", "decode, check, resize, crop and split raw images", run_prepare)
     prepare.add_argument("raw", metavar="RAW", help="a folder, an archive, an idx, npy or npz file, or a pin's text")
     prepare.add_argument("out", metavar="OUT")
+    prepare.add_argument("--shard", metavar="I/N", help="only this part, into a piece for `ganflow data merge`")
 
     reference = add_verb(verbs, "reference", "measure the held-out real images once", run_reference)
     reference.add_argument("prepared", metavar="PREPARED")
@@ -104,7 +105,7 @@ def run_prepare(arguments: Arguments) -> None:
     """`ganflow prepare`."""
     from ganflow import steps
 
-    steps.prepare(arguments.raw, arguments.out, section(arguments, "data"))
+    steps.prepare(arguments.raw, arguments.out, section(arguments, "data"), arguments.shard)
 
 
 def run_reference(arguments: Arguments) -> None:

@@ -23,6 +23,25 @@ Seed = Annotated[int, Field(ge=0)]
 S = TypeVar("S", bound=Section)
 
 
+class Checks(Section):
+    """Rules of `prepare`: data that breaks one stops the pipeline; null does not ask. findings.json has the numbers."""
+
+    max_duplicate_fraction: Fraction | None = None
+    """Of the images, at most this part may equal an earlier one."""
+    max_near_duplicate_fraction: Fraction | None = None
+    """At most this part may look like an earlier one: re-encoded, resized, brightened."""
+    max_leaked_fraction: Fraction | None = None
+    """Of the held-out images, at most this part may equal, or look like, one of the training split."""
+    max_blank_fraction: Fraction | None = None
+    """At most this part may be of one colour."""
+    max_class_ratio: Annotated[float, Field(ge=1)] | None = None
+    """The largest class of the training split may have at most this many times the images of the smallest."""
+    max_label_conflict_fraction: Fraction | None = None
+    """At most this part may equal, or look like, an image of another class: a hint of wrong labels."""
+    max_upscaled_fraction: Fraction | None = None
+    """Of the raw images, at most this part may have a side below `resolution`."""
+
+
 class Data(Section):
     """What `prepare` makes of the raw images."""
 
@@ -44,6 +63,12 @@ class Data(Section):
     """More rejected images than this is an error."""
     seed: Seed = 0
     """Of the draw of the held-out split."""
+    checks: Checks = Checks()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, R, R) of a prepared image."""
+        return self.channels, self.resolution, self.resolution
 
 
 class Train(Section):
@@ -280,6 +305,17 @@ class Promote(Section):
     """The candidate was chosen as the best of this many; versions registered since the champion count by themselves."""
 
 
+class Sweep(Section):
+    """Several trainings, of which the best is registered: `ganflow pipeline submit --pipeline sweep`."""
+
+    grid: dict[str, list[Any]] = {}
+    """Values by name of a parameter of `train`; every combination is a training."""
+    trials: list[dict[str, Any]] = []
+    """Further trainings, each as what it changes in `train`."""
+    parallelism: Positive = 2
+    """So many trainings at a time."""
+
+
 class Params(Section):
     """params.yaml."""
 
@@ -288,6 +324,7 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(Register(), alias="register")  # pydantic's BaseModel has a `register` of its own
     promote: Promote = Promote()
+    sweep: Sweep = Sweep()
     resources: Resources = Resources()
 
 

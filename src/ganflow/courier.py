@@ -1,5 +1,6 @@
 """Delivers an outbox to the tracking server: in order, each thing once, however often either of them goes away."""
 
+import os
 import re
 import threading
 import time
@@ -94,8 +95,11 @@ class Delivery:
     def _begin(self, record: Record) -> None:
         choose_experiment()
         # Active runs belong to a thread: this one's stays, since ending it here would end it on the server.
+        # The run that Kubeflow injected is named, since start_run forgets it before it has asked the server.
         active = mlflow.active_run() or mlflow.start_run(
-            run_id=self._run(), tags={TOKEN: self.outbox.token}, parent_run_id=pipeline_run()
+            run_id=self._run() or os.environ.get("MLFLOW_RUN_ID"),
+            tags={TOKEN: self.outbox.token},
+            parent_run_id=pipeline_run(),
         )
         self.client.update_run(active.info.run_id, status="RUNNING")
         self.outbox.run_id = active.info.run_id
@@ -168,7 +172,7 @@ class Delivery:
 
     def _files(self, record: Record) -> None:
         for name in record["files"]:
-            self.client.log_artifact(self._id(), str(self.outbox.folder / name), FOLDER)
+            self.client.log_artifact(self._id(), str(self.outbox.folder / name), record.get("folder", FOLDER))
         for key, value in record["tags"].items():
             self.client.set_tag(self._id(), key, value)
 

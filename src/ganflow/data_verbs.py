@@ -26,6 +26,14 @@ def add(verbs: Any) -> None:
     diff.add_argument("path", metavar="PATH", type=Path, nargs="?", help="the set, where DVC tracks more than one")
     diff.add_argument("--json", action="store_true", help="print all of it as JSON")
 
+    check = add_verb(actions, "check", "look for duplicates, leaks, blanks; hold the rules of data.checks", run_check)
+    check.add_argument("prepared", metavar="PREPARED", type=Path)
+    check.add_argument("--json", action="store_true", help="print all findings as JSON")
+
+    merge = add_verb(actions, "merge", "put the pieces of `ganflow prepare --shard` together", run_merge, params=False)
+    merge.add_argument("pieces", metavar="PIECE", nargs="+")
+    merge.add_argument("--out", metavar="OUT", required=True)
+
 
 def run_pin(arguments: Arguments) -> None:
     """`ganflow data pin`."""
@@ -61,3 +69,21 @@ def run_diff(arguments: Arguments) -> None:
     before, after = pin_at(arguments.before, target), pin_at(arguments.after, target)
     found = drift.compare_versions(before, after, params.data, params.evaluate)
     print(json.dumps(found, indent=2) if arguments.json else drift.table(found))
+
+
+def run_check(arguments: Arguments) -> None:
+    """`ganflow data check`."""
+    from ganflow.artifacts import Prepared
+    from ganflow.config import load
+    from ganflow.data.checks import check_prepared, enforce, table
+
+    findings = check_prepared(Prepared(arguments.prepared))
+    print(json.dumps(findings, indent=2) if arguments.json else table(findings))
+    enforce(findings, load(arguments.params, arguments.overrides).data.checks, str(arguments.prepared))
+
+
+def run_merge(arguments: Arguments) -> None:
+    """`ganflow data merge`."""
+    from ganflow import steps
+
+    steps.merge(arguments.pieces, arguments.out)

@@ -19,7 +19,7 @@ from ganflow.config import Data, Evaluate
 from ganflow.data import prepare
 from ganflow.errors import DataError
 from ganflow.fetch import fetch, listing
-from ganflow.images import Images, Labels, open_prepared
+from ganflow.images import AnyImages, Labels, open_prepared
 from ganflow.metrics import Extractor
 from ganflow.pin import Pin
 from ganflow.progress import progress
@@ -31,7 +31,7 @@ CERTAIN = 2.0
 
 
 class _Version(NamedTuple):
-    images: Images
+    images: AnyImages
     labels: Labels | None
     card: dict[str, Any]
     hashes: list[bytes]
@@ -78,7 +78,9 @@ def _version(pin: Pin, folder: Path, data: Data) -> _Version:
     with progress("prepare") as advance:
         prepare(raw, folder, data, advance)
     images, labels, card = open_prepared(Prepared(folder))
-    return _Version(images, labels, card, [hashlib.md5(image, usedforsecurity=False).digest() for image in images])
+    return _Version(
+        images, labels, card, [hashlib.md5(image.tobytes(), usedforsecurity=False).digest() for image in images]
+    )
 
 
 def _images(before: _Version, after: _Version) -> dict[str, int]:
@@ -130,7 +132,7 @@ def _features(extractor: Extractor, version: _Version, count: int) -> NDArray[np
         return metrics.extract(extractor, _batches(version.images, rows), lambda done: advance(done, count))
 
 
-def _batches(images: Images, rows: NDArray[np.int64], size: int = 512) -> Iterator[Tensor]:
+def _batches(images: AnyImages, rows: NDArray[np.int64], size: int = 512) -> Iterator[Tensor]:
     for first in range(0, len(rows), size):
         yield torch.from_numpy(images[rows[first : first + size]])
 

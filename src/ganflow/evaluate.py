@@ -25,7 +25,7 @@ from ganflow.config import Evaluate
 from ganflow.device import best_device
 from ganflow.errors import ConfigError
 from ganflow.history import read_history
-from ganflow.images import Images, Labels, grid, open_prepared, write_png
+from ganflow.images import AnyImages, Images, Labels, grid, open_prepared, write_png
 from ganflow.lineage import identity
 from ganflow.metrics import Extractor, Measured, RealStatistics
 from ganflow.metrics.manifold import Float32
@@ -184,7 +184,7 @@ def save_statistics(folder: Reference, real: RealStatistics, bank_images: Images
 
 
 def _fill_reference(
-    folder: Reference, images: Images, labels: Labels | None, data: dict[str, Any], settings: Evaluate
+    folder: Reference, images: AnyImages, labels: Labels | None, data: dict[str, Any], settings: Evaluate
 ) -> None:
     train = data["train"]
     with progress("fit the extractor") as advance:
@@ -247,7 +247,7 @@ def _drawn(train: int, settings: Evaluate) -> Labels:
     return np.sort(drawn[: settings.train_count].numpy())
 
 
-def _batches(images: Images, rows: Labels | None = None, size: int = 512) -> Iterator[Tensor]:
+def _batches(images: AnyImages, rows: Labels | None = None, size: int = 512) -> Iterator[Tensor]:
     for first in range(0, len(images) if rows is None else len(rows), size):
         part = slice(first, first + size)
         yield torch.from_numpy(np.array(images[part] if rows is None else images[rows[part]]))

@@ -28,9 +28,9 @@ class Outbox:
         self.known = {key for record in self.records for key in _keys(record)}
 
     @classmethod
-    def new(cls, parent: Path) -> "Outbox":
-        """An empty one."""
-        return cls(parent / uuid.uuid4().hex)
+    def new(cls, parent: Path, token: str | None = None) -> "Outbox":
+        """An empty one, with this name or one of its own."""
+        return cls(parent / (token or uuid.uuid4().hex))
 
     @property
     def token(self) -> str:

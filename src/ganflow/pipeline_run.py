@@ -5,6 +5,7 @@ task's in MLFLOW_RUN_ID. Without the plugin the run is ours, found again by the 
 """
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ PARENT = "GANFLOW_PARENT_RUN"
 KUBEFLOW = "ganflow.kubeflow_run"
 """Tag of the run of a whole pipeline run: the id that Kubeflow has given to it."""
 NESTED = "mlflow.parentRunId"
+SETTLE_SECONDS = 2.0
+"""For longer than it takes to make a run."""
 
 
 def choose_experiment() -> None:
@@ -87,7 +90,7 @@ def end(run_id: str, state: str, files: list[str]) -> None:
 
 
 def _ours(kubeflow: str) -> str:
-    """Two tasks may begin it at once: the oldest is the run, and whoever made another takes it away."""
+    """Two tasks may begin it at once: both wait until they see each other; the older run stays, the other goes."""
     condition = f"tags.`{KUBEFLOW}` = '{kubeflow}'"
     if found := find_run(condition, oldest=True):
         return found
@@ -96,6 +99,7 @@ def _ours(kubeflow: str) -> str:
     made: str = client.create_run(
         experiment, tags={KUBEFLOW: kubeflow}, run_name=f"pipeline {kubeflow[:8]}"
     ).info.run_id
+    time.sleep(SETTLE_SECONDS)
     first = find_run(condition, oldest=True) or made
     if first != made:
         client.delete_run(made)

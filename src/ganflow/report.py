@@ -1,18 +1,11 @@
 """report.html: what was made and measured, on one page that needs no other file and no network."""
 
-import base64
 import html
-import json
 from typing import Any
 
 from ganflow.artifacts import Evaluation
+from ganflow.page import STYLE, picture, table
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; }
-td { font-variant-numeric: tabular-nums; } img { image-rendering: pixelated; max-width: 100%; }
-svg { width: 100%; height: auto; } code { overflow-wrap: anywhere; } .score { font-size: 2rem; }
-"""
 MEANINGS = {
     "fid": "Fréchet distance at this number of images; lower is better",
     "fid_infinity": "the same, extrapolated to infinitely many images",
@@ -46,10 +39,10 @@ real ones; after {card["images_seen"]:,} training images. Lower is better; ± is
 <h2>Training</h2>
 <h3>Losses</h3>{_curves(history, ("loss_d", "loss_g"))}
 <h3>What D believes</h3>{_curves(history, ("d_real", "d_fake"))}
-<h2>Parameters</h2>{_table(card["parameters"])}
-<h2>Data</h2>{_table(data)}
-<h2>Protocol</h2>{_table(scores["protocol"])}
-<h2>Model</h2>{_table({**card["architecture"], "generator_sha256": card["generator_sha256"]})}
+<h2>Parameters</h2>{table(card["parameters"])}
+<h2>Data</h2>{table(data)}
+<h2>Protocol</h2>{table(scores["protocol"])}
+<h2>Model</h2>{table({**card["architecture"], "generator_sha256": card["generator_sha256"]})}
 </html>
 """
 
@@ -57,7 +50,7 @@ real ones; after {card["images_seen"]:,} training images. Lower is better; ± is
 def with_passport(page: str, passport: dict[str, Any]) -> str:
     """The page with the passport behind the rest: it is known only when the model is registered."""
     rows = {key: value if isinstance(value, dict) else {"": value} for key, value in passport.items()}
-    tables = "".join(f"<h3>{html.escape(key)}</h3>{_table(values)}" for key, values in rows.items())
+    tables = "".join(f"<h3>{html.escape(key)}</h3>{table(values)}" for key, values in rows.items())
     return page.replace("</html>", f"<h2>Passport</h2>{tables}\n</html>")
 
 
@@ -84,18 +77,7 @@ def _pictures(evaluation: Evaluation) -> str:
         "Between samples": (evaluation.interpolation, "rows of images between two samples"),
         "Nearest training images": (evaluation.neighbours, "samples, each with its nearest real image to the right"),
     }
-    return "\n".join(
-        f"<h2>{title}</h2>\n"
-        f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-        for title, (path, text) in shown.items()
-        if path.exists()
-    )
-
-
-def _table(values: dict[str, Any]) -> str:
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    rows = (f"<tr><th>{html.escape(key)}<td><code>{html.escape(text)}</code>" for key, text in texts.items())
-    return f"<table>{''.join(rows)}</table>"
+    return "\n".join(picture(title, text, path.read_bytes()) for title, (path, text) in shown.items() if path.exists())
 
 
 def _curves(history: list[dict[str, float]], names: tuple[str, ...], width: int = 800, height: int = 220) -> str:

@@ -82,6 +82,8 @@ _WIDE = {"accelerators": 4, "cpu": "32", "memory": "128Gi", "shm": "32Gi", "shar
 class Resources(Section):
     """What the tasks of the Kubeflow pipeline get on a cluster; it is compiled in, and changes no cache key."""
 
+    doctor: bool = False
+    """Whether a first task looks if the pods have what a run needs, as `ganflow doctor --cluster` does."""
     service_account: Name = "ganflow"
     """The pods run as it."""
     image_pull_secrets: list[Name] = []

@@ -3,10 +3,11 @@
 The command line, dvc, kfp.local and a cluster all come through here, so that they give the same numbers.
 """
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +39,43 @@ def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None
         raise GanflowError("; ".join(f"{finding.check}: {finding.said}" for finding in failed))
 
 
-def prepare(raw: str, out: str, data: str) -> None:
-    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin."""
-    from ganflow.data import prepare
+def prepare(raw: str, out: str, data: str, shard: str | None = None) -> None:
+    """Decode, check, resize, crop and split the raw images (section `data`); `raw` is a path, or the text of a pin.
 
+    With `shard`, such as 0/4, only that part of the images is decoded, into a piece for `merge`.
+    """
+    from ganflow.data import prepare, prepare_piece
+
+    part = _part(shard)
     raw = _fetched(raw)
     inside, outside = sorted((Path(raw).resolve(), Path(out).resolve()), key=lambda path: len(path.parts), reverse=True)
     if inside.is_relative_to(outside):
         raise ConfigError(f"the output {out} and the raw images {raw} lie one in the other; name another output")
+    settings = parse(config.Data, data, "data")
     with progress("prepare") as advance:
-        prepare(Path(raw), Path(out), parse(config.Data, data, "data"), advance)
+        if part:
+            prepare_piece(Path(raw), Path(out), settings, *part, advance)
+        else:
+            prepare(Path(raw), Path(out), settings, advance)
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    """`i/n` as numbers."""
+    if shard is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", shard)
+    part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+    if part >= parts:
+        raise ConfigError(f"the shard {shard} is not i/n with i from 0 to n - 1; give for example 0/4")
+    return part, parts
+
+
+def merge(shards: list[str], out: str) -> None:
+    """Put the pieces of a set together, which `prepare` made of its shards; the bytes are those of one `prepare`."""
+    from ganflow.data import merge
+
+    with progress("merge") as advance:
+        merge([Path(shard) for shard in shards], Path(out), advance)
 
 
 def _fetched(raw: str) -> str:
@@ -72,29 +100,43 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
     """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted.
 
     The best state by the online FID against `reference` is kept; with None the last one is. Under torchrun the
-    leading process alone logs and writes.
+    leading process alone logs and writes. GANFLOW_CHECKPOINTS names a store that keeps the checkpoints of a pod that
+    may be preempted.
     """
     from ganflow.lineage import git_state, provenance
     from ganflow.parallel import world
     from ganflow.tracking import training_run
-    from ganflow.training import Judge, begin, conclude
+    from ganflow.training import Judge, Mirror, begin, conclude
     from ganflow.training import train as run_training
 
     settings, model = parse(config.Train, train, "train"), Model(Path(out))
     sets, data = _sets(Prepared(Path(prepared)))
     with world() as peers, stop_signals() as stop:
         against = Reference(Path(reference)).read_card()["stats_sha256"] if reference else None
-        state = begin(data, sets, settings, model, resume, peers, against)
+        mirror = Mirror.of(model) if peers.leads else None
+        state = begin(data, sets, settings, model, resume, peers, against, mirror)
         if not peers.leads:
             run_training(state, sets, data, settings, model, world=peers, stop=stop)
             return
         judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
         with (
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
+            closing(mirror) if mirror else nullcontext(),
             progress("train") as advance,
         ):
+            run.data_card(Prepared(Path(prepared)))
             made = run_training(
-                state, sets, data, settings, model, world=peers, judge=judge, log=run, advance=advance, stop=stop
+                state,
+                sets,
+                data,
+                settings,
+                model,
+                world=peers,
+                judge=judge,
+                log=run,
+                mirror=mirror,
+                advance=advance,
+                stop=stop,
             )
             write_json(model.provenance, provenance(made["generator_sha256"]))
             run.finished(model)
@@ -179,6 +221,16 @@ def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> 
     decision = promote(registration, out, promote_text)
     write_text(Path(gate), decision_page(name, decision))
     _note({"ganflow.verdict": decision.verdict, "ganflow.reason": decision.reason}, {})
+
+
+def best(models: list[str], evaluations: list[str], model: str, evaluation: str, ranking: str) -> None:
+    """Of the models and evaluations of a sweep, keep the best: copies of its folders, and a Markdown page of all."""
+    from ganflow.sweep import keep_best
+
+    keep_best(
+        [Path(path) for path in models], [Path(path) for path in evaluations], Path(model), Path(evaluation),
+        Path(ranking),
+    )  # fmt: skip
 
 
 def summary(run: str, state: str, error: str | None, out: str, overview: str) -> None:

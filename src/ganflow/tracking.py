@@ -15,7 +15,7 @@ from mlflow.entities import RunInfo
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from ganflow.artifacts import Model, read_json
+from ganflow.artifacts import Model, Prepared, fingerprint, read_json
 from ganflow.courier import Courier, remember
 from ganflow.errors import Interrupted, RegistryError
 from ganflow.history import read_history
@@ -23,6 +23,10 @@ from ganflow.outbox import Outbox, waiting
 from ganflow.pipeline_run import choose_experiment, experiment_name, find_run
 
 GENERATOR = "ganflow.generator_sha256"
+DATA_FOLDER = "data"
+"""Where a training's data card lies among its run's artifacts."""
+SBOM = "GANFLOW_SBOM"
+"""Environment variable: the bill of materials of the container image, CycloneDX; the images set it."""
 START_SECONDS, GRACE_SECONDS = 20.0, 30.0
 """How long a training waits for a server that is down, before it begins and when it ends."""
 
@@ -110,11 +114,19 @@ class TrainingRun:
         file = self.outbox.keep(generator)
         self.outbox.put({"kind": "model", "images": images, "file": file, "values": values, "time": _now()})
 
+    def data_card(self, prepared: Prepared) -> None:
+        """The data card of what is trained on: the page, the picture and the numbers."""
+        files = [prepared.page, prepared.montage, prepared.findings]
+        record = {"kind": "files", "folder": DATA_FOLDER, "files": [self.outbox.keep(path) for path in files]}
+        self.outbox.put(record | {"tags": {}})
+
     def finished(self, model: Model) -> None:
         """Tag the run with its model's hash, and keep the model's files and the last training state."""
         # The run's own last state has a number; a concluded one is final.
         states = sorted(model.checkpoints.glob("[0-9]*.safetensors")) or sorted(model.checkpoints.glob("*.safetensors"))
         files = [model.card, model.generator, model.history, *states[-1:]]
+        if bill := os.environ.get(SBOM):
+            files.append(Path(bill))
         tags = {GENERATOR: model.read_card()["generator_sha256"]}
         self.outbox.put({"kind": "files", "files": [self.outbox.keep(path) for path in files], "tags": tags})
 
@@ -133,7 +145,7 @@ def training_run(
     when the server says no.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the courier has a patience of its own
-    with _outbox(memory) as outbox:
+    with _outbox(memory, _pod_token(parameters, data)) as outbox:
         run, status = TrainingRun(outbox), "FAILED"
         outbox.put(
             {"kind": "begin", "parameters": parameters, "data": data, "git": git, "memory": memory and str(memory)}
@@ -201,8 +213,14 @@ def outboxes(memory: Path) -> Path:
     return memory.parent.with_name("outbox")
 
 
+def _pod_token(parameters: dict[str, Any], data: dict[str, Any]) -> str | None:
+    """In a pod the outbox has a name that another pod gives again: the run of one that was lost is found by it."""
+    kubeflow = os.environ.get("KFP_RUN_ID")
+    return fingerprint([kubeflow, parameters, data])[:32] if kubeflow else None
+
+
 @contextmanager
-def _outbox(memory: Path | None) -> Iterator[Outbox]:
+def _outbox(memory: Path | None, token: str | None) -> Iterator[Outbox]:
     """The outbox of the training that the file `memory` names, or a new one, which it then names."""
     if memory is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -210,7 +228,7 @@ def _outbox(memory: Path | None) -> Iterator[Outbox]:
         return
     known = read_json(memory) if memory.exists() else {}
     parent = outboxes(memory)
-    outbox = Outbox(parent / known["outbox"]) if "outbox" in known else Outbox.new(parent)
+    outbox = Outbox(parent / known["outbox"]) if "outbox" in known else Outbox.new(parent, token)
     if "run_id" in known and outbox.run_id is None:
         outbox.run_id = known["run_id"]
     remember(memory, outbox)

@@ -13,8 +13,8 @@ from pipelines.compile import committed
 
 FOLDER = Path(components.__file__).parent
 ALL = (*STEPS, *OTHERS)
-CALLED = {"evaluate": "evaluate_shown", "promote": "promote_shown"}
-"""Where what is called is named otherwise than the component: it makes pages for the UI besides."""
+CALLED = {"evaluate": "evaluate_shown", "promote": "promote_shown", "shard": "prepare"}
+"""Where what is called is named otherwise than the component."""
 
 
 @pytest.mark.parametrize("path", committed(), ids=lambda path: f"{path.parent.name}/{path.name}")

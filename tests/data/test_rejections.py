@@ -239,7 +239,7 @@ def test_damaged_idx(tmp_path, damage):
     wanted = {
         "long": "holds more", "magic": "starts with 0x00000802, not 0x00000803", "promise": "is cut short",
         "count": "19 labels for the 20 images",
-    }.get(damage, "damaged or cut short")  # fmt: skip
+    }.get(damage, "cut short")  # fmt: skip
     assert wanted in message
 
 

@@ -13,6 +13,7 @@ from components import IMAGE, SMALL_IMAGE
 from ganflow.resources import Resources
 from pipelines.compile import pipeline_yaml
 from pipelines.ir import Pipeline, read, violation
+from pipelines.lint import lint
 
 ROOT = Path(__file__).parents[2]
 PROFILES = list(Resources().profiles)
@@ -217,6 +218,35 @@ def test_compile_twice_gives_the_committed_bytes(profile: str, tmp_path: Path) -
         )  # fmt: skip
         made.append(out.read_bytes())
     assert made[0] == made[1] == golden(profile).read_bytes(), "run `python -m pipelines.compile`"
+
+
+def test_a_doctor_comes_first_where_it_is_asked_for() -> None:
+    documents = yaml_of(pipeline_yaml("gpu", Resources(doctor=True)))
+    asked = Pipeline(documents[0], documents[1])
+    tasks = flow(asked)
+    assert tasks["prepare"]["dependentTasks"] == ["doctor"]
+    assert tasks["doctor"]["cachingOptions"] == {}
+    [place] = [place for place in asked.places() if place.path[-1] == "doctor"]
+    assert place.accelerators
+    assert {finding.rule for finding in lint(asked)} == {"unpinned-image"}
+    assert "doctor" not in flow(read(golden("gpu")))
+
+
+@pytest.mark.parametrize("profile", ["multi-gpu", "multi-node"])
+def test_shards_are_tasks_that_are_merged(profile: str) -> None:
+    tasks = flow(read(golden(profile)))
+    shards = sorted(name for name in tasks if name.startswith("shard"))
+    parts = [tasks[name]["inputs"]["parameters"]["part"]["runtimeValue"]["constant"] for name in shards]
+    assert parts == ["0/4", "1/4", "2/4", "3/4"]
+    sources = tasks["merge"]["inputs"]["artifacts"]
+    order = [sources[name]["taskOutputArtifact"]["producerTask"] for name in ("first", "second", "third", "fourth")]
+    assert order == shards
+    assert len(sources) == 4
+    for reader in ("reference", "train"):
+        assert tasks[reader]["inputs"]["artifacts"]["prepared"]["taskOutputArtifact"] == {
+            "producerTask": "merge",
+            "outputArtifactKey": "prepared",
+        }
 
 
 def test_command_line_does_not_import_kfp() -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import kfp_server_api as api
@@ -150,7 +149,16 @@ def test_logs(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
     assert "run r1 has no task trian; it has prepare, train" in capsys.readouterr().err
 
 
-def test_cancel(kfp: State, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_retry(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", "FAILED"))
+    assert main(["pipeline", "retry", "r1"]) == 0
+    assert kfp.runs[0].state == "RUNNING"
+    capsys.readouterr()
+    assert main(["pipeline", "retry", "r1"]) == 1
+    assert "refuses run_service_retry_run (400 Workflow cannot be retried: it is RUNNING)" in capsys.readouterr().err
+
+
+def test_cancel(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
     kfp.runs.append(run("r1"))
     assert main(["pipeline", "cancel", "r1"]) == 0
     assert "run r1 is being cancelled" in capsys.readouterr().out

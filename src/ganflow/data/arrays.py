@@ -10,10 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ganflow.data.raw import MAX_PIXELS, Indices, Item, RawSet, reading
+from ganflow.data.raw import CHUNK_BYTES, CHUNK_IMAGES, MAX_PIXELS, Chunk, Indices, Item, Loaded, RawSet, reading
 from ganflow.errors import DataError
 
-PIECE = 1 << 20
 DEFLATE_RATIO = 1032
 """Deflate cannot shrink more than this, so a file bounds what its header may promise."""
 CHANNELS = (1, 3, 4)
@@ -31,7 +30,10 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Array:
-    """An array in a file: `open` gives the stream, whose elements start at `offset`."""
+    """An array in a file: `open` gives the stream, whose elements start at `offset`.
+
+    The elements of a `plain` file lie in it as they are, and nothing behind them.
+    """
 
     path: Path
     name: str
@@ -39,14 +41,36 @@ class Array:
     dtype: np.dtype[Any]
     offset: int
     open: Callable[[], AbstractContextManager[Stream]]
+    plain: bool
 
-    def __post_init__(self) -> None:
-        size = prod(self.shape) * self.dtype.itemsize
-        if size > DEFLATE_RATIO * self.path.stat().st_size:
+    def check_size(self) -> None:
+        """Raise DataError when the file cannot hold what its header promises, or holds more."""
+        size, held = prod(self.shape) * self.dtype.itemsize, self.path.stat().st_size
+        if size > (held - self.offset if self.plain else DEFLATE_RATIO * held):
             raise DataError(
                 f"{self.path} is cut short: its header promises {size} bytes of {self.name}, and it cannot hold them; "
                 "get it again, or run `dvc checkout`"
             )
+        if self.plain and size < held - self.offset:
+            raise _longer(self)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A chunk of a plain array: neighbours, from which those at `chosen` (n,) are taken."""
+
+    index: Indices
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    chosen: Indices
+
+    def read(self) -> Iterator[Item]:
+        """The pixels, at once."""
+        with reading(self.path, "images"), self.path.open("rb") as file:
+            file.seek(self.offset)
+            pixels = np.frombuffer(file.read(prod(self.shape)), np.uint8, prod(self.shape))
+        yield _channels_last(pixels.reshape(self.shape))[self.chosen]
 
 
 def raw_set(
@@ -59,8 +83,10 @@ def raw_set(
     """
     for array in images:
         _check_images(array)
+        array.check_size()
     for array, label in zip(images, labels, strict=bool(labels)):
         _check_labels(array, label)
+        label.check_size()
     counts = [array.shape[0] for array in images]
     starts = np.cumsum([0, *counts])
     numbers, classes = _classes(labels, names)
@@ -69,14 +95,13 @@ def raw_set(
         which = int(np.searchsorted(starts, index, side="right")) - 1
         return f"{images[which].name}[{index - starts[which]}]"
 
-    def read(wanted: Indices) -> Iterator[Item]:
-        for array, start in zip(images, starts, strict=False):
+    def chunks(wanted: Indices) -> Iterator[Chunk]:
+        for array, start in zip(images, starts.tolist(), strict=False):
             mine = wanted[(wanted >= start) & (wanted < start + array.shape[0])] - start
-            for index, pixels in _pieces(array, mine):
-                yield index + start, pixels
+            yield from (_rows if array.plain else _stream)(array, mine, start)
 
     held_out = np.arange(sum(counts)) >= starts[-2] if own_split else None
-    return RawSet(sum(counts), name, numbers, classes, held_out, [], read)
+    return RawSet(sum(counts), name, numbers, classes, held_out, [], chunks)
 
 
 def _check_images(array: Array) -> None:
@@ -129,18 +154,33 @@ def _elements(array: Array) -> Indices:
         return values.astype(np.int64)
 
 
-def _pieces(array: Array, wanted: Indices) -> Iterator[tuple[Indices, NDArray[np.uint8]]]:
-    """Indices (n,) and pixels (n, H, W, C) of the wanted images; after the last one, the file must end."""
+def _spans(array: Array, wanted: Indices) -> Iterator[tuple[int, int, Indices]]:
+    """Neighbours in the array, from start on so many, and which of them are wanted; the array is covered in order."""
+    step = min(max(1, CHUNK_BYTES // prod(array.shape[1:])), CHUNK_IMAGES)
+    for start in range(0, int(wanted[-1]) + 1 if len(wanted) else 0, step):
+        count = min(step, array.shape[0] - start)
+        first, last = np.searchsorted(wanted, (start, start + count))
+        yield start, count, wanted[first:last] - start
+
+
+def _rows(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
     size = prod(array.shape[1:])
-    step = max(1, PIECE // size)
+    for start, count, chosen in _spans(array, wanted):
+        if len(chosen):
+            offset, shape = array.offset + start * size, (count, *array.shape[1:])
+            yield Rows(chosen + start + first, array.path, offset, shape, chosen)
+
+
+def _stream(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
+    """Read from front to back; after the last image, the file must end."""
+    size = prod(array.shape[1:])
     with reading(array.path, "images"), array.open() as stream:
         stream.read(array.offset)
-        for start in range(0, int(wanted[-1]) + 1 if len(wanted) else 0, step):
-            count = min(step, array.shape[0] - start)
+        for start, count, chosen in _spans(array, wanted):
             pixels = np.frombuffer(stream.read(count * size), np.uint8, count * size)
-            index = wanted[(wanted >= start) & (wanted < start + count)]
-            if len(index):
-                yield index, _channels_last(pixels.reshape(count, *array.shape[1:]))[index - start]
+            if len(chosen):
+                pixels = _channels_last(pixels.reshape(count, *array.shape[1:]))[chosen]
+                yield Loaded(chosen + start + first, [pixels])
         if len(wanted) == array.shape[0]:
             _check_end(array, stream)
 
@@ -148,7 +188,11 @@ def _pieces(array: Array, wanted: Indices) -> Iterator[tuple[Indices, NDArray[np
 def _check_end(array: Array, stream: Stream) -> None:
     """Reading the end is also what makes gzip and zip compare their checksums."""
     if stream.read(1):
-        raise DataError(f"{array.path} holds more than its header promises; get it again, or run `dvc checkout`")
+        raise _longer(array)
+
+
+def _longer(array: Array) -> DataError:
+    return DataError(f"{array.path} holds more than its header promises; get it again, or run `dvc checkout`")
 
 
 def _channels_last(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,7 +1,10 @@
 """From a file's bytes, or from pixels, to images of the wanted size and channels."""
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +17,34 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
-def decode(data: bytes, settings: Data) -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG or WebP file to uint8 (C, H, W). Raises Rejected; depends on nothing but its arguments."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's doubts about metadata; its doubt about size is checked here
-        try:
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
-                _check(image.size, image.mode, settings)
-                upright = ImageOps.exif_transpose(image)
-            return _fit(upright, settings)
-        except Rejected:
-            raise
-        except Image.DecompressionBombError as error:
-            raise Rejected(f"is above {MAX_PIXELS} pixels, a decompression bomb") from error
-        except Exception as error:  # at damaged bytes, the decoders raise nearly everything there is
-            raise Rejected("is broken or cut short") from error
+class Picture(NamedTuple):
+    """A decoded image, and what it was before."""
+
+    image: Image.Image
+    """Of the wanted size and channels."""
+    size: tuple[int, int]
+    mode: str
+
+
+def decode(data: bytes, settings: Data) -> Picture:
+    """Decode a PNG, JPEG or WebP file. Raises Rejected.
+
+    The result depends on nothing but the arguments. Of an animation it is the first picture.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            _check(image.size, image.mode, settings)
+            if any("16" in str(tile.args) for tile in image.tile):
+                raise Rejected("has 16 bits a channel, not 8")
+            mode = image.mode
+            ImageOps.exif_transpose(image, in_place=True)
+            return Picture(_fit(image, settings), image.size, mode)
+    except Rejected:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Rejected(f"is above {MAX_PIXELS} pixels, a decompression bomb") from error
+    except Exception as error:  # at damaged bytes, the decoders raise nearly everything there is
+        raise Rejected("is broken or cut short") from error
 
 
 def decode_array(images: NDArray[np.uint8], settings: Data) -> NDArray[np.uint8]:
@@ -38,7 +54,27 @@ def decode_array(images: NDArray[np.uint8], settings: Data) -> NDArray[np.uint8]
     if (height, width, channels) == (settings.resolution, settings.resolution, settings.channels):
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     pixels = images[..., 0] if channels == 1 else images
-    return np.stack([_fit(Image.fromarray(image), settings) for image in pixels])
+    return stack([_fit(Image.fromarray(image), settings) for image in pixels], settings)
+
+
+def stack(images: Sequence[Image.Image], settings: Data) -> NDArray[np.uint8]:
+    """uint8 (n, C, H, W) of n images of the wanted size and channels."""
+    side, channels = settings.resolution, settings.channels
+    pixels = np.frombuffer(b"".join(image.tobytes() for image in images), np.uint8)
+    return np.ascontiguousarray(pixels.reshape(-1, side, side, channels).transpose(0, 3, 1, 2))
+
+
+def lossy(data: bytes) -> bool:
+    """Whether these are the bytes of a JPEG, or of a WebP that is not lossless."""
+    return data.startswith(b"\xff\xd8\xff") or (data.startswith(b"RIFF") and b"VP8 " in data[:64])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's doubts about metadata; its doubt about size is checked here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check(size: tuple[int, int], mode: str, settings: Data) -> None:
@@ -51,16 +87,16 @@ def _check(size: tuple[int, int], mode: str, settings: Data) -> None:
         raise Rejected(f"has the mode {mode}, not one of {', '.join(MODES)}")
 
 
-def _fit(image: Image.Image, settings: Data) -> NDArray[np.uint8]:
+def _fit(image: Image.Image, settings: Data) -> Image.Image:
     """Crop, flatten and resize; an image that has the size already keeps its pixels."""
-    if settings.crop == "center":
-        side = min(image.size)
+    side = min(image.size)
+    if settings.crop == "center" and image.size != (side, side):
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    flat = _flatten(image).convert("L" if settings.channels == 1 else "RGB")
-    small = flat.resize((settings.resolution, settings.resolution), Image.Resampling.LANCZOS)
-    pixels = np.asarray(small).reshape(settings.resolution, settings.resolution, settings.channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    mode, size = "L" if settings.channels == 1 else "RGB", (settings.resolution, settings.resolution)
+    flat = _flatten(image)
+    flat = flat if flat.mode == mode else flat.convert(mode)
+    return flat if flat.size == size else flat.resize(size, Image.Resampling.LANCZOS)
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -1,12 +1,25 @@
 """Raw sets that are image files in a folder or an archive: their names give order, split and class."""
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
+from stat import S_ISREG
 
 import numpy as np
 
-from ganflow.data.raw import IMAGE_SUFFIXES, MAX_BYTES, Indices, Item, RawSet, Rejected, Rejection, ignored
+from ganflow.data.raw import (
+    IMAGE_SUFFIXES,
+    MAX_BYTES,
+    Chunk,
+    Indices,
+    Item,
+    RawSet,
+    Rejected,
+    Rejection,
+    cut,
+    ignored,
+)
 
 SPLITS = {"train", "test", "val"}
 
@@ -17,25 +30,59 @@ class Listing:
 
     names: list[str]
     rejected: list[Rejection]
-    read: Callable[[list[int]], Iterator[tuple[int, bytes | Rejected]]]
-    """Read the files with these numbers (ascending) in the container's order."""
+    chunks: Callable[[Indices, Indices], Iterator[Chunk]]
+    """Files by their numbers here (ascending), and the indices that they have in the set."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A chunk of a folder."""
+
+    index: Indices
+    folder: Path
+    names: list[str]
+
+    def read(self) -> Iterator[Item]:
+        """The files' bytes."""
+        for name in self.names:
+            try:
+                with open(f"{self.folder}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 (a Path costs as much as the read)
+                    yield file.read()
+            except OSError as error:
+                yield Rejected(f"cannot be read ({error.strerror})")
 
 
 def open_folder(folder: Path) -> RawSet:
     """The set in a folder of PNG, JPEG and WebP files."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    names, rejected = [], []
-    for name, path in sorted(paths.items()):
-        if ignored(name) or (path.is_dir() and not path.is_symlink()):
+    names, sizes, rejected = [], [], []
+    for name in sorted(walk(folder)):
+        if ignored(name):
             continue
         try:
-            check_file(name, "" if path.is_file() else "is not a regular file", path.stat().st_size)
+            found = os.stat(f"{folder}/{name}")  # noqa: PTH116 (as above)
+            check_file(name, "" if S_ISREG(found.st_mode) else "is not a regular file", found.st_size)
             names.append(name)
+            sizes.append(found.st_size)
         except OSError as error:
             rejected.append(Rejection(name, f"cannot be read ({error.strerror})"))
         except Rejected as reason:
             rejected.append(Rejection(name, str(reason)))
-    return arrange(Listing(names, rejected, lambda numbers: _read(folder, names, numbers)))
+    weights = np.array(sizes, np.int64)
+
+    def chunks(numbers: Indices, index: Indices) -> Iterator[Chunk]:
+        for part in cut(weights[numbers]):
+            yield Files(index[part], folder, [names[number] for number in numbers[part].tolist()])
+
+    return replace(arrange(Listing(names, rejected, chunks)), loose=True)
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Names below a folder of all that is no folder, links to folders among it."""
+    for place, folders, files in os.walk(folder):
+        below = "" if place == str(folder) else os.path.relpath(place, folder) + "/"
+        links = [name for name in folders if os.path.islink(f"{place}/{name}")]  # noqa: PTH114 (as above)
+        for name in (*files, *links):
+            yield below + name
 
 
 def check_file(name: str, problem: str, size: int) -> None:
@@ -62,43 +109,45 @@ def arrange(listing: Listing) -> RawSet:
     A folder that holds every file says nothing and is passed over. train/ beside test/ or val/ are the set's own
     splits; the folder below is the class, if there are any.
     """
-    parts = _without_common_folder({name: tuple(name.split("/")) for name in listing.names})
-    splits = {path[0] for path in parts.values() if len(path) > 1}
+    skip = _common_folders(listing.names)
+    splits = {path[skip] for path in map(_parts, listing.names) if len(path) > skip + 1}
     own = "train" in splits and len(splits) > 1 and splits <= SPLITS
-    below = {name: path[1:] if own else path for name, path in parts.items()}
-    classes = sorted({path[0] for path in below.values() if len(path) > 1})
-    homeless = {name for name, path in below.items() if len(path) < (2 if classes else 1)}
-    order = sorted((n for n, name in enumerate(listing.names) if name not in homeless), key=listing.names.__getitem__)
-    names = [listing.names[place] for place in order]
+    below = skip + own
+    folders = [path[below] if len(path) > below + 1 else None for path in map(_parts, listing.names)]
+    classes = sorted({name for name in folders if name is not None})
+    homeless = {
+        n for n, folder in enumerate(folders) if len(_parts(listing.names[n])) <= below or (classes and folder is None)
+    }
+    order = np.array(
+        sorted((n for n in range(len(folders)) if n not in homeless), key=listing.names.__getitem__), np.int64
+    )
     number = {name: n for n, name in enumerate(classes)}
-    listing.rejected.extend(Rejection(name, "lies in no class or split folder") for name in homeless)
+    listing.rejected.extend(Rejection(listing.names[n], "lies in no class or split folder") for n in sorted(homeless))
     return RawSet(
-        count=len(names),
-        name=names.__getitem__,
-        labels=np.array([number[below[name][0]] for name in names], np.int64) if classes else None,
+        count=len(order),
+        name=lambda index: listing.names[order[index]],
+        labels=np.array([number[folders[n] or ""] for n in order.tolist()], np.int64) if classes else None,
         classes=classes or None,
-        held_out=np.array([parts[name][0] != "train" for name in names]) if own else None,
+        held_out=np.array([_parts(listing.names[n])[skip] != "train" for n in order.tolist()]) if own else None,
         rejected=listing.rejected,
-        read=lambda wanted: _in_set_order(listing, order, wanted),
+        chunks=lambda wanted: _in_listing_order(listing, order, wanted),
     )
 
 
-def _without_common_folder(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    while parts and all(len(path) > 1 for path in parts.values()) and len({path[0] for path in parts.values()}) == 1:
-        parts = {name: path[1:] for name, path in parts.items()}
-    return parts
+def _parts(name: str) -> list[str]:
+    return name.split("/")
 
 
-def _in_set_order(listing: Listing, order: list[int], wanted: Indices) -> Iterator[Item]:
+def _common_folders(names: list[str]) -> int:
+    """How many folders all the names begin with; a file's own name is none."""
+    if not names:
+        return 0
+    first, last = _parts(min(names))[:-1], _parts(max(names))[:-1]  # all others lie between
+    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def _in_listing_order(listing: Listing, order: Indices, wanted: Indices) -> Iterator[Chunk]:
     """Read in the container's order, which is the cheap one, and number the images as the set does."""
-    index = {order[i]: i for i in wanted.tolist()}
-    for number, data in listing.read(sorted(index)):
-        yield np.array([index[number]]), data
-
-
-def _read(folder: Path, names: list[str], numbers: list[int]) -> Iterator[tuple[int, bytes | Rejected]]:
-    for number in numbers:
-        try:
-            yield number, (folder / names[number]).read_bytes()
-        except OSError as error:
-            yield number, Rejected(f"cannot be read ({error.strerror})")
+    numbers = order[wanted]
+    cheap = np.argsort(numbers, kind="stable")
+    return listing.chunks(numbers[cheap], wanted[cheap])

@@ -53,7 +53,8 @@ def _array(path: Path, axes: int) -> Array:
     if header[0] != 0x800 + axes:
         raise DataError(f"{path} starts with {header[0]:#010x}, not {0x800 + axes:#010x}; it must be idx{axes}-ubyte")
     shape = tuple(int(length) for length in header[1:])
-    return Array(path, path.name, shape, np.dtype(np.uint8), header.nbytes, partial(_open, path))
+    plain = path.suffix != ".gz"
+    return Array(path, path.name, shape, np.dtype(np.uint8), header.nbytes, partial(_open, path), plain)
 
 
 def _open(path: Path) -> AbstractContextManager[Stream]:

@@ -18,7 +18,7 @@ from ganflow.errors import DataError
 def open_npy(path: Path, names: list[str] | None) -> RawSet:
     """The set in a .npy file of images. Raises DataError for damage, pickled objects, or another dtype or shape."""
     with reading(path, "npy"), path.open("rb") as stream:
-        return raw_set([_array(path, path.name, stream, lambda: path.open("rb"))], [], names)
+        return raw_set([_array(path, path.name, stream, lambda: path.open("rb"), plain=True)], [], names)
 
 
 def open_npz(path: Path, names: list[str] | None) -> RawSet:
@@ -54,7 +54,7 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> Array:
     except Rejected as reason:
         raise DataError(f"{name} in {path} {reason}; save it with numpy.savez_compressed") from reason
     with archive.open(name) as stream:
-        return _array(path, name.removesuffix(".npy"), stream, partial(_open_member, path, name))
+        return _array(path, name.removesuffix(".npy"), stream, partial(_open_member, path, name), False)
 
 
 @contextmanager
@@ -63,7 +63,9 @@ def _open_member(path: Path, name: str) -> Iterator[Stream]:
         yield stream
 
 
-def _array(path: Path, name: str, stream: Stream, opener: Callable[[], AbstractContextManager[Stream]]) -> Array:
+def _array(
+    path: Path, name: str, stream: Stream, opener: Callable[[], AbstractContextManager[Stream]], plain: bool
+) -> Array:
     """The array whose header `stream` is at. Only format 1.0, the one of plain arrays, bounds its header's length."""
     version = npy.read_magic(stream)
     with warnings.catch_warnings():
@@ -72,4 +74,4 @@ def _array(path: Path, name: str, stream: Stream, opener: Callable[[], AbstractC
     if version != (1, 0) or fortran_order:
         order = "in Fortran order" if fortran_order else f"in npy format {version[0]}.{version[1]}"
         raise DataError(f"{name} in {path} is {order}; save numpy.ascontiguousarray of it")
-    return Array(path, name, shape, dtype, stream.tell(), opener)
+    return Array(path, name, shape, dtype, stream.tell(), opener, plain)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from ganflow.config import Data
 from ganflow.data.raw import Indices, RawSet
 from ganflow.errors import DataError
-from ganflow.randomness import Stream, permutation
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ def _held_out(found: RawSet, kept: Indices, settings: Data) -> NDArray[np.bool_]
                 "set data.held_out to a fraction such as 0.1"
             )
         return found.held_out[kept]
+    from ganflow.randomness import Stream, permutation  # brings torch, which the processes that decode do without
+
     drawn = permutation(settings.seed, Stream.HELD_OUT, len(kept)).numpy()[: round(len(kept) * settings.held_out)]
     held_out = np.zeros(len(kept), bool)
     held_out[drawn] = True

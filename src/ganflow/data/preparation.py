@@ -1,122 +1,175 @@
-"""The step itself: list the raw set, plan the rows, decode image by image, write the card last."""
+"""The step itself: list the raw set, plan the rows, decode them on all cores, check them, write the card last."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganflow.artifacts import Prepared, content_address, file_hash, new_folder
+from ganflow.artifacts import Prepared, file_hash, listing_address, resumed_folder
 from ganflow.config import Data
-from ganflow.data.decode import decode, decode_array
+from ganflow.data.cards import write_cards
+from ganflow.data.checks import check, enforce
+from ganflow.data.decoding import Decoder
+from ganflow.data.journal import stamp
 from ganflow.data.plan import Plan, check_splits, make_plan
-from ganflow.data.raw import Indices, Item, RawSet, Rejected, Rejection
+from ganflow.data.pool import cores
+from ganflow.data.raw import Indices, RawSet, Rejection
 from ganflow.data.sources import open_raw
-from ganflow.data.writer import ImageFile
+from ganflow.data.work import Finished
+from ganflow.data.writer import Rows
 from ganflow.errors import DataError
+from ganflow.images import map_images
 
-LOSSY = (".jpg", ".jpeg")
-FORMAT = 1
+FORMAT = 2
+Advance = Callable[[int, int], None]
 
 
-def prepare(raw: Path, out: Path, settings: Data, advance: Callable[[int, int], None]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Decoded:
+    """Rows of a set, whose kept images are in files already."""
+
+    name: str
+    """Of the set."""
+    raw_md5: str
+    total: int
+    """Planned rows of the set."""
+    train: int
+    """How many of them are for training."""
+    span: tuple[int, int]
+    """The first of these rows, and the one behind the last."""
+    classes: list[str] | None
+    labels: Indices | None
+    """(n,) of these rows."""
+    left_out: list[int]
+    """Places among these rows of the images that are rejected."""
+    strangers: list[Rejection]
+    """Files of the set that are no images."""
+    rejected: list[Rejection]
+    """Of these rows."""
+    lossy_held_out: int
+    kinds: dict[str, int]
+    """How many raw images had which size and mode."""
+    files: list[Finished]
+
+    @property
+    def keep(self) -> NDArray[np.bool_]:
+        """(n,), the rows whose images are in the files."""
+        return ~np.isin(np.arange(self.span[1] - self.span[0]), self.left_out)
+
+
+def prepare(raw: Path, out: Path, settings: Data, advance: Advance, processes: int | None = None) -> dict[str, Any]:
     """Decode, check, crop, resize and split the raw images at `raw` into the folder `out`; return its card.
 
-    Writes images.npy, uint8 (N, C, H, W) with the train split first; labels.npy, int64 (N,), if the set has classes;
-    and dataset.json, which lists every rejected file with its reason. Equal input and settings give equal bytes.
-    `advance(done, total)` is called as images pass. Memory does not grow with the size or number of the images.
+    Writes images.npy, uint8 (N, C, R, R) with the train split first, or images-00000.npy and so on where that would be
+    above 64 MiB; labels.npy, int64 (N,), if the set has classes; findings.json, montage.png and card.html, what the
+    checks found; and dataset.json, which lists every rejected file with its reason. Equal input and settings give equal
+    bytes, by any number of processes (None: one a core). `advance(done, total)` is called as images pass. Memory does
+    not grow with the size or number of the images, but for the names of files and 64 bytes an image. What was
+    interrupted goes on where it was, when neither the raw files nor the settings have changed.
 
     Raises DataError when the raw set is missing, damaged or unlabeled, when data.held_out or data.classes does not fit
-    it, and when more than data.max_rejected_fraction of it is rejected; what was in `out` then stays.
-    Raises ArtifactError when `out` holds something that `prepare` did not write.
+    it, when more than data.max_rejected_fraction of it is rejected, and when it breaks a rule of data.checks; what was
+    in `out` then stays. Raises ArtifactError when `out` holds something that `prepare` did not write.
     """
     found = open_raw(raw)
     plan = make_plan(found, settings)
-    with new_folder(Prepared, out) as folder:
-        reasons = _write_images(found, plan, settings, folder, advance)
-        rejected = [*found.rejected, *(Rejection(found.name(index), why) for index, why in reasons.items())]
-        rejected.sort(key=lambda rejection: rejection.file)
-        _check_rejected(raw, rejected, len(plan.images) + len(found.rejected), settings)
-        keep = ~np.isin(plan.images, list(reasons))
-        if plan.labels is not None:
-            np.save(folder.labels, plan.labels[keep])
-        kept_out = int(keep[len(plan.train) :].sum())
-        card = _card(raw, plan, keep, settings, folder) | {
-            "rejected": [asdict(rejection) for rejection in rejected],
-            "rejected_count": len(rejected),
-            "lossy_held_out": sum(
-                found.name(i).lower().endswith(LOSSY) for i in plan.images[keep][-kept_out:].tolist()
-            ),
-        }
-        return folder.write_card(card)
+    with resumed_folder(Prepared, out, stamp(raw, settings.json_text(), str(FORMAT))) as folder:
+        rows = slice(0, len(plan.images))
+        return conclude(folder, decode(raw, found, plan, rows, folder.path, settings, advance, processes), settings)
 
 
-def _write_images(
-    found: RawSet, plan: Plan, settings: Data, folder: Prepared, advance: Callable[[int, int], None]
-) -> dict[int, str]:
-    """Write images.npy; return the index and the reason of every image that is left out."""
-    images, size = plan.images, settings.resolution
-    row_of = dict(zip(images.tolist(), range(len(images)), strict=True))
-    reasons: dict[int, str] = {}
-    done = 0
-    with ImageFile(folder.images, (len(images), settings.channels, size, size)) as file:
-        for index, pixels in _decoded(found.read(np.sort(images)), settings):
-            if isinstance(pixels, Rejected):
-                reasons |= dict.fromkeys(index.tolist(), str(pixels))
-            else:
-                file.put(np.array([row_of[i] for i in index.tolist()]), pixels)
-            done += len(index)
-            advance(done, len(images))
-        file.close_gaps(~np.isin(images, list(reasons)))
-    return reasons
+def decode(
+    raw: Path,
+    found: RawSet,
+    plan: Plan,
+    span: slice,
+    folder: Path,
+    settings: Data,
+    advance: Advance,
+    processes: int | None,
+) -> Decoded:
+    """Write the images of these rows of the plan into the folder."""
+    done = Decoder(raw, found, plan, span, settings, folder).run(advance, processes or cores())
+    images = plan.images[span]
+    return Decoded(
+        name=raw.absolute().name,
+        raw_md5=done.raw_md5,
+        total=len(plan.images),
+        train=len(plan.train),
+        span=(span.start, span.stop),
+        classes=plan.classes,
+        labels=None if plan.labels is None else plan.labels[span],
+        left_out=sorted(done.reasons),
+        strangers=found.rejected,
+        rejected=[Rejection(found.name(int(images[row])), why) for row, why in done.reasons.items()],
+        lossy_held_out=done.lossy_held_out,
+        kinds=done.kinds,
+        files=done.files,
+    )
 
 
-def _decoded(items: Iterator[Item], settings: Data) -> Iterator[tuple[Indices, NDArray[np.uint8] | Rejected]]:
-    for index, raw in items:
-        try:
-            if isinstance(raw, Rejected):
-                yield index, raw
-            elif isinstance(raw, bytes):
-                yield index, decode(raw, settings)[None]
-            else:
-                yield index, decode_array(raw, settings)
-        except Rejected as reason:
-            yield index, reason
+def conclude(folder: Prepared, made: Decoded, settings: Data) -> dict[str, Any]:
+    """Check a whole set whose images are in the folder, and write all that stands beside them; return the card."""
+    rejected = sorted([*made.strangers, *made.rejected], key=lambda rejection: rejection.file)
+    _check_rejected(made.name, rejected, made.total + len(made.strangers), settings)
+    keep = made.keep
+    train, held_out = int(keep[: made.train].sum()), int(keep[made.train :].sum())
+    check_splits(train, held_out, settings)
+    labels = None if made.labels is None else made.labels[keep]
+    if labels is not None:
+        np.save(folder.labels, labels)
+    rows = Rows(folder.path, made.total, settings.image_shape)
+    paths = [rows.finished(file.shard) for file in made.files]
+    images = map_images(paths)
+    found = np.concatenate([np.load(rows.signatures(file.shard)) for file in made.files])
+    findings = check(images, labels, found, train, made.classes or [], made.kinds)
+    enforce(findings, settings.checks, made.name)
+    files = [
+        {"name": path.name, "md5": file.md5, "count": file.count} for path, file in zip(paths, made.files, strict=True)
+    ]
+    card = {
+        "format": FORMAT,
+        "name": made.name,
+        "train": train,
+        "held_out": held_out,
+        "channels": settings.channels,
+        "resolution": settings.resolution,
+        "classes": made.classes,
+        "class_counts": None if labels is None else _class_counts(labels, train, made.classes or []),
+        "raw_md5": made.raw_md5,
+        "files": files,
+        "images_md5": _address(files),
+        "labels_md5": None if labels is None else file_hash(folder.labels, "md5"),
+        "rejected": [asdict(rejection) for rejection in rejected],
+        "rejected_count": len(rejected),
+        "lossy_held_out": made.lossy_held_out,
+        "parameters": settings.model_dump(mode="json"),
+    }
+    write_cards(folder, card, findings, images)
+    return folder.write_card(card)
 
 
-def _check_rejected(raw: Path, rejected: list[Rejection], total: int, settings: Data) -> None:
+def _check_rejected(name: str, rejected: list[Rejection], total: int, settings: Data) -> None:
     fraction = len(rejected) / total
     if fraction > settings.max_rejected_fraction:
         first = rejected[0]
         raise DataError(
-            f"{raw}: {len(rejected)} of {total} files are rejected ({fraction:.1%}), above data.max_rejected_fraction "
+            f"{name}: {len(rejected)} of {total} files are rejected ({fraction:.1%}), above data.max_rejected_fraction "
             f"{settings.max_rejected_fraction}; mend or remove them, the first is {first.file}, which {first.reason}"
         )
 
 
-def _card(raw: Path, plan: Plan, keep: NDArray[np.bool_], settings: Data, folder: Prepared) -> dict[str, Any]:
-    border = len(plan.train)
-    splits = {"train": keep[:border], "held_out": keep[border:]}
-    counts = {split: int(kept.sum()) for split, kept in splits.items()}
-    check_splits(counts["train"], counts["held_out"], settings)
-    labels = {"train": plan.labels[:border], "held_out": plan.labels[border:]} if plan.labels is not None else None
-    return counts | {
-        "format": FORMAT,
-        "name": raw.absolute().name,
-        "channels": settings.channels,
-        "resolution": settings.resolution,
-        "classes": plan.classes,
-        "class_counts": {split: _count(labels[split][kept], plan.classes or []) for split, kept in splits.items()}
-        if labels
-        else None,
-        "raw_md5": content_address(raw),
-        "images_md5": file_hash(folder.images, "md5"),
-        "labels_md5": file_hash(folder.labels, "md5") if labels else None,
-        "parameters": settings.model_dump(mode="json"),
+def _address(files: Sequence[dict[str, Any]]) -> str:
+    """md5 of the one file, or DVC's address of a folder of several."""
+    md5s = [(str(file["name"]), str(file["md5"])) for file in files]
+    return md5s[0][1] if len(files) == 1 else listing_address(md5s)
+
+
+def _class_counts(labels: Indices, train: int, classes: list[str]) -> dict[str, dict[str, int]]:
+    return {
+        split: dict(zip(classes, np.bincount(part, minlength=len(classes)).tolist(), strict=True))
+        for split, part in (("train", labels[:train]), ("held_out", labels[train:]))
     }
-
-
-def _count(labels: Indices, classes: list[str]) -> dict[str, int]:
-    return {name: int(count) for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True)}

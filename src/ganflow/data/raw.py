@@ -1,9 +1,10 @@
 """What every source of raw images gives, before a single one is decoded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,10 @@ class Rejected(Exception):
     """Why one image is left out: words that follow the file's name."""
 
 
-Item = tuple[Indices, bytes | NDArray[np.uint8] | Rejected]
-"""Images by index (n,), and either the file of the one image, or their pixels (n, H, W, C), or why there are none."""
+Item = bytes | NDArray[np.uint8] | Rejected
+"""The file of one image, or the pixels (n, H, W, C) of n, or why there is none."""
+CHUNK_IMAGES, CHUNK_BYTES = 256, 4 << 20
+"""No chunk has more images; one ends when it has as many bytes."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,29 @@ class Rejection:
 
     file: str
     reason: str
+
+
+class Chunk(Protocol):
+    """Some images of a set, read and decoded by one process; it is pickled on its way there."""
+
+    @property
+    def index(self) -> Indices:
+        """(n,) in the set."""
+
+    def read(self) -> Iterator[Item]:
+        """The images in the order of `index`. Raises DataError when the set is damaged."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A chunk that is read already, where the container can be read from front to back alone."""
+
+    index: Indices
+    items: list[Item]
+
+    def read(self) -> Iterator[Item]:
+        """The items."""
+        return iter(self.items)
 
 
 @dataclass(frozen=True)
@@ -51,8 +77,37 @@ class RawSet:
     """(count,), the set's own test split; None if it has none."""
     rejected: list[Rejection]
     """Files that are known to be no images, before any is opened."""
-    read: Callable[[Indices], Iterator[Item]]
-    """Read these images (ascending) in whatever order is cheapest. Raises DataError when the set is damaged."""
+    chunks: Callable[[Indices], Iterator[Chunk]]
+    """These images (ascending) in chunks, in whatever order is cheapest; equal arguments give equal chunks.
+    Raises DataError when the set is damaged."""
+    loose: bool = False
+    """Whether each image is a file of the raw folder: its md5 is taken while its bytes are at hand."""
+
+
+def gather(items: Iterable[tuple[int, bytes | Rejected]]) -> Iterator[Loaded]:
+    """Chunks of items that come one by one with their index; no more is held than one chunk."""
+    index: list[int] = []
+    held: list[Item] = []
+    size = 0
+    for number, item in items:
+        index.append(number)
+        held.append(item)
+        size += len(item) if isinstance(item, bytes) else 0
+        if len(held) == CHUNK_IMAGES or size >= CHUNK_BYTES:
+            yield Loaded(np.array(index), held)
+            index, held, size = [], [], 0
+    if held:
+        yield Loaded(np.array(index), held)
+
+
+def cut(sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Neighbours of these sizes in bytes (n,) together in chunks."""
+    first = 0
+    while first < len(sizes):
+        total = np.cumsum(sizes[first : first + CHUNK_IMAGES])
+        last = first + min(int(np.searchsorted(total, CHUNK_BYTES)) + 1, len(total))
+        yield slice(first, last)
+        first = last
 
 
 @contextmanager
@@ -69,6 +124,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 def ignored(name: str) -> bool:
     """Whether a file is hidden, or a text that comes with a set."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") and part != ".." for part in path.parts)
-    return hidden or path.suffix.lower() in TEXT_SUFFIXES or path.name in TEXT_NAMES
+    parts = name.split("/")
+    if "." in name and any(part.startswith(".") and part not in (".", "..") for part in parts):
+        return True
+    return name.lower().endswith(TEXT_SUFFIXES) or parts[-1] in TEXT_NAMES

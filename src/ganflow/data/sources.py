@@ -1,9 +1,9 @@
 """Which kind of raw set a path holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ganflow.data import files, idx, numpy_files, tars, zips
+from ganflow.data import files, idx, numpy_files, parquet, tars, webdataset, zips
 from ganflow.data.raw import RawSet, ignored, reading
 from ganflow.errors import DataError
 
@@ -16,6 +16,12 @@ ARCHIVES: dict[tuple[str, ...], Callable[[Path], RawSet]] = {
     zips.SUFFIXES: zips.open_zip,
     tars.SUFFIXES: tars.open_tar,
 }
+
+SHARDS: dict[tuple[str, ...], Callable[[Path, Sequence[Path], list[str] | None], RawSet]] = {
+    tars.SUFFIXES: webdataset.open_shards,
+    parquet.SUFFIXES: parquet.open_parquet,
+}
+"""A folder of several files of one of these kinds is one set."""
 
 
 def open_raw(path: Path) -> RawSet:
@@ -38,16 +44,23 @@ def open_raw(path: Path) -> RawSet:
 
 
 def _open_folder(folder: Path) -> RawSet:
-    """A folder of idx files, of one archive or array among texts, or of image files."""
+    """A folder of idx files, of one archive or array among texts, of archives or Parquet files, or of images."""
     if idx.is_idx_folder(folder):
         return idx.open_folder(folder, _class_names(folder))
     visible = [path for path in folder.iterdir() if not ignored(path.name)]
     if len(visible) == 1 and visible[0].is_file() and visible[0].name.lower().endswith(_suffixes()):
         return _open_file(visible[0], _class_names(folder))
+    for suffixes, open_all in SHARDS.items():
+        if visible and all(path.name.lower().endswith(suffixes) for path in visible):
+            return open_all(folder, visible, _class_names(folder))
     return files.open_folder(folder)
 
 
 def _open_file(path: Path, names: list[str] | None) -> RawSet:
+    if path.name.lower().endswith(tars.SUFFIXES) and webdataset.is_webdataset(path):
+        return webdataset.open_shards(path, [path], names)
+    if path.name.lower().endswith(parquet.SUFFIXES):
+        return parquet.open_parquet(path, [path], names)
     for suffixes, open_array in ARRAYS.items():
         if path.name.lower().endswith(suffixes):
             return open_array(path, names)
@@ -71,7 +84,7 @@ def _class_names(folder: Path) -> list[str] | None:
 
 
 def _suffixes() -> tuple[str, ...]:
-    return tuple(suffix for suffixes in (*ARRAYS, *ARCHIVES) for suffix in suffixes)
+    return tuple(suffix for suffixes in (*ARRAYS, *ARCHIVES, parquet.SUFFIXES) for suffix in suffixes)
 
 
 def _known() -> str:

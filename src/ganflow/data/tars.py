@@ -1,14 +1,17 @@
-"""Image files in a tar archive, compressed or not, read from front to back without being extracted."""
+"""Image files in a tar archive, compressed or not, read without being extracted; and WebDataset's shards of them."""
 
 import tarfile
 from collections.abc import Iterator
-from io import BytesIO
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ganflow.data.files import Listing, arrange, check_file, unsafe
-from ganflow.data.raw import RawSet, Rejected, Rejection, ignored, reading
+import numpy as np
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+from ganflow.data.files import Listing, arrange, check_file, unsafe
+from ganflow.data.raw import Chunk, Indices, Item, RawSet, Rejected, Rejection, cut, gather, ignored, reading
+
+PLAIN = ".tar"
+SUFFIXES = (PLAIN, ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_HEADER = 1 << 20
 
 
@@ -31,45 +34,79 @@ class Member(tarfile.TarInfo):
         return member
 
 
+@dataclass(frozen=True)
+class Members:
+    """A chunk of an archive that is not compressed."""
+
+    index: Indices
+    path: Path
+    offsets: Indices
+    """(n,) of the members' bytes."""
+    sizes: Indices
+
+    def read(self) -> Iterator[Item]:
+        """The members' bytes."""
+        with reading(self.path, "tar"), self.path.open("rb") as file:
+            for offset, size in zip(self.offsets.tolist(), self.sizes.tolist(), strict=True):
+                file.seek(offset)
+                yield file.read(size)
+
+
 def open_tar(path: Path) -> RawSet:
     """The set in a tar archive of PNG, JPEG and WebP files. Raises DataError when the archive is damaged."""
     names: list[str] = []
-    places: list[int] = []
+    places: list[tuple[int, int]] = []
     rejected: list[Rejection] = []
-    for place, (member, _) in enumerate(_members(path)):
+    for member, _ in members(path):
         problem = unsafe(member.name)
         if member.isdir() or (not problem and ignored(member.name)):
             continue
         try:
-            check_file(member.name, problem or _kind(member), member.size)
+            check_file(member.name, problem or kind(member), member.size)
             names.append(PurePosixPath(member.name).as_posix())
-            places.append(place)
+            places.append((member.offset_data, member.size))
         except Rejected as reason:
             rejected.append(Rejection(member.name, str(reason)))
-    return arrange(Listing(names, rejected, lambda numbers: _read(path, places, numbers)))
+    table = np.array(places, np.int64).reshape(-1, 2)
+    return arrange(Listing(names, rejected, lambda numbers, index: chunks(path, table[numbers], index)))
 
 
-def _kind(member: tarfile.TarInfo) -> str:
-    if member.issym() or member.islnk():
-        return "is a link"
-    return "" if member.isreg() else "is not a regular file"
-
-
-def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    """The members in the archive's order, and the archive. Raises DataError when it is damaged."""
     with reading(path, "tar"), tarfile.open(path, tarinfo=Member) as archive:
-        for member in archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # else tarfile remembers them all
             yield member, archive
 
 
-def _read(path: Path, places: list[int], numbers: list[int]) -> Iterator[tuple[int, bytes | Rejected]]:
-    wanted = {places[number]: number for number in numbers}
-    for place, (member, archive) in enumerate(_members(path)):
-        if place in wanted:
-            yield wanted.pop(place), _bytes(path, archive, member)
+def kind(member: tarfile.TarInfo) -> str:
+    """Why a member is no plain file; empty if it is one."""
+    if member.issym() or member.islnk():
+        return "is a link"
+    return "" if member.isreg() and not member.issparse() else "is not a regular file"
+
+
+def chunks(path: Path, table: Indices, index: Indices) -> Iterator[Chunk]:
+    """Members by offset and size (n, 2), ascending, and their indices in the set."""
+    if path.name.lower().endswith(PLAIN):
+        for part in cut(table[:, 1]):
+            yield Members(index[part], path, table[part, 0], table[part, 1])
+    else:
+        yield from gather(_stream(path, dict(zip(table[:, 0].tolist(), index.tolist(), strict=True))))
+
+
+def _stream(path: Path, wanted: dict[int, int]) -> Iterator[tuple[int, bytes | Rejected]]:
+    for member, archive in members(path):
+        if member.offset_data in wanted:
+            yield wanted.pop(member.offset_data), contents(path, archive, member)
         if not wanted:
             return
 
 
-def _bytes(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    with reading(path, "tar"), archive.extractfile(member) or BytesIO() as stream:
-        return stream.read(member.size)  # was checked against MAX_BYTES
+def contents(path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of a member that `check_file` has let pass."""
+    with reading(path, "tar"):
+        stream = archive.extractfile(member)
+        assert stream, "a regular file has one"
+        with stream:
+            return stream.read(member.size)

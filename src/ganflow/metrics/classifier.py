@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from ganflow.device import best_device, exact
 from ganflow.errors import ArtifactError, DataError
+from ganflow.images import AnyImages
 from ganflow.randomness import Stream, derived_seed, permutation
 
 FEATURES = 128
@@ -59,7 +60,7 @@ class Classifier(nn.Module):
 
 
 def fit_classifier(
-    images: NDArray[np.uint8],
+    images: AnyImages,
     labels: NDArray[np.int64],
     classes: int,
     epochs: int,
@@ -108,7 +109,7 @@ def _initial(resolution: int, channels: int, classes: int, seed: int) -> Classif
     return network.to(best_device())
 
 
-def _check(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int) -> None:
+def _check(images: AnyImages, labels: NDArray[np.int64], classes: int) -> None:
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images have {len(labels)} labels; run `ganflow prepare` again")
     if len(images) < 2:

@@ -22,6 +22,7 @@ from ganflow.artifacts import atomic, file_hash
 from ganflow.config import Evaluate
 from ganflow.device import best_device, exact
 from ganflow.errors import ArtifactError, DataError
+from ganflow.images import AnyImages
 from ganflow.metrics.classifier import Classifier, fit_classifier
 from ganflow.metrics.custom import Custom, load_custom
 from ganflow.metrics.inception import Inception, load_inception
@@ -78,7 +79,7 @@ class Extractor:
 
 def fit_or_load(
     settings: Evaluate,
-    images: NDArray[np.uint8],
+    images: AnyImages,
     labels: NDArray[np.int64] | None,
     classes: int,
     advance: Callable[[int, int], None],

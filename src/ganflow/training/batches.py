@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganflow import randomness
 from ganflow.config import Train
-from ganflow.images import Images, Labels
+from ganflow.images import AnyImages, Labels
 from ganflow.parallel import World
 
 
@@ -51,7 +51,7 @@ class Batches:
     """Serves each step its batches. The images stay on the device when they fit, else they are fetched ahead."""
 
     def __init__(
-        self, images: Images, labels: Labels | None, settings: Train, device: torch.device, world: World
+        self, images: AnyImages, labels: Labels | None, settings: Train, device: torch.device, world: World
     ) -> None:
         self.images, self.labels = images, labels if settings.conditional else None
         self.settings, self.device, self.world = settings, device, world

@@ -7,11 +7,12 @@ players, learn on training images that come next, and are measured on held-out o
 
 import copy
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ganflow.config import Train
-from ganflow.images import Images, Labels
+from ganflow.images import AnyImages, Labels
 from ganflow.networks.spectral import power_iteration
 from ganflow.parallel import World
 from ganflow.training.batches import Batch, to_float
@@ -46,11 +47,11 @@ def duality_gap(state: State, batches: list[Batch], held_out: Batch, settings: T
     return {"duality_gap": with_d - with_g, "gap_d": with_d - value, "gap_g": value - with_g}
 
 
-def held_out_batch(images: Images, labels: Labels | None, settings: Train, device: torch.device) -> Batch:
+def held_out_batch(images: AnyImages, labels: Labels | None, settings: Train, device: torch.device) -> Batch:
     """The first held-out images, on latents of their own."""
     count = min(len(images), MEASURED_IMAGES)
     chosen = None if labels is None or not settings.conditional else torch.from_numpy(labels[:count]).to(device)
-    pixels = torch.from_numpy(images[:count]).to(device)
+    pixels = torch.from_numpy(np.array(images[:count])).to(device)
     return Batch(to_float(pixels), chosen, torch.arange(2 * APART, 2 * APART + count, device=device))
 
 

@@ -15,6 +15,7 @@ from ganflow.training.alarms import Alarm, Alarms
 from ganflow.training.batches import Batches
 from ganflow.training.files import draw, exported
 from ganflow.training.log import Clock, Log
+from ganflow.training.mirror import Mirror
 from ganflow.training.state import State
 from ganflow.training.watch import Judge, Sets, Watch
 
@@ -35,8 +36,18 @@ class Due:
 class Leader:
     """Watches one state, and keeps its files."""
 
-    def __init__(self, state: State, sets: Sets, settings: Train, out: Model, judge: Judge | None, log: Log) -> None:
+    def __init__(
+        self,
+        state: State,
+        sets: Sets,
+        settings: Train,
+        out: Model,
+        judge: Judge | None,
+        log: Log,
+        mirror: Mirror | None = None,
+    ) -> None:
         self.state, self.settings, self.out, self.log = state, settings, out, log
+        self.mirror = mirror
         self.watch = Watch(sets, settings, judge if settings.online_fid_images else None)
         self.history = History(out.history_so_far, state.images)
         self.clock = Clock(state.images)
@@ -116,7 +127,9 @@ class Leader:
         """A checkpoint; a disk that refuses one in between does not end the training."""
         self._require_finite()
         try:
-            checkpoint.save(self.out.checkpoints, self.state, score)
+            kept = checkpoint.save(self.out.checkpoints, self.state, score)
+            if self.mirror:
+                self.mirror.keep(kept)
         except (OSError, SafetensorError) as error:
             if must:
                 raise

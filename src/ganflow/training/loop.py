@@ -17,6 +17,7 @@ from ganflow.training.capture import make_step
 from ganflow.training.files import finish, make_room
 from ganflow.training.leader import Due, Leader
 from ganflow.training.log import Log, NoLog
+from ganflow.training.mirror import Mirror
 from ganflow.training.state import State, new_state
 from ganflow.training.watch import Judge, Sets
 
@@ -29,13 +30,15 @@ def begin(
     resume: bool,
     world: World | None = None,
     reference: str | None = None,
+    mirror: Mirror | None = None,
 ) -> State:
     """The state to train from: with `resume`, the newest checkpoint of this very run in `out`, else a new one.
 
     `data` has the resolution, channels and classes of the images; it and `reference`, the hash of what the states are
     scored against, are part of the run's identity. Unfinished states of another run are moved to checkpoints.old, and
-    said. Raises ArtifactError when `out` is not ours, ConfigError when the settings ask for what the data or the
-    processes do not have.
+    said. With a `mirror`, checkpoints that left an earlier pod are brought back first. Raises ArtifactError when `out`
+    is not ours, ConfigError when the settings ask for what the data or the processes do not have, and StoreError when
+    the mirror cannot be read.
     """
     world = world or World()
     exact_algorithms()
@@ -47,6 +50,8 @@ def begin(
     state = new_state(settings, data, sets.labels, best_device(), identity)
     if world.leads:
         out.require_ours()
+        if mirror:
+            mirror.start(identity, resume)
         if resume and out.history_so_far.exists() and checkpoint.resume(out.checkpoints, state):
             print(f"train: going on after {state.images:,} images", file=sys.stderr)
         else:
@@ -66,6 +71,7 @@ def train(
     world: World | None = None,
     judge: Judge | None = None,
     log: Log | None = None,
+    mirror: Mirror | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def train(
     """
     world = world or World()
     step = make_step(state, settings, world)
-    leader = Leader(state, sets, settings, out, judge, log or NoLog()) if world.leads else None
+    leader = Leader(state, sets, settings, out, judge, log or NoLog(), mirror) if world.leads else None
     with closing(Batches(sets.train, sets.labels, settings, state.device, world)) as batches:
         while state.images < settings.total_images:
             before = state.images

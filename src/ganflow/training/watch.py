@@ -10,7 +10,7 @@ from torch import Tensor
 from ganflow import metrics, randomness
 from ganflow.artifacts import Reference, check_hash
 from ganflow.config import Train
-from ganflow.images import Images, Labels
+from ganflow.images import AnyImages, Labels
 from ganflow.losses import LOSSES
 from ganflow.metrics.diversity import class_distance, effective_rank, nearest_pair, pooled_pixels
 from ganflow.sampling import sample
@@ -26,9 +26,9 @@ LOOKED_AT = 256
 class Sets:
     """The images of a training: uint8 (N, C, R, R), memory-mapped or not, and labels (N,) if there are any."""
 
-    train: Images
+    train: AnyImages
     labels: Labels | None
-    held_out: Images
+    held_out: AnyImages
     held_out_labels: Labels | None
 
 
