@@ -77,3 +77,8 @@ def test_help_answers_at_once():
         subprocess.run([sys.executable, "-m", "ganflow", "--help"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
+
+
+def test_the_processes_that_decode_do_without_torch():
+    command = "import sys, ganflow.data.work; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command]).returncode == 0

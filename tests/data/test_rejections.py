@@ -354,3 +354,10 @@ def test_somebody_elses_folder_is_never_replaced(tmp_path):
         prepare(tmp_path / "raw", tmp_path / "raw", Data(held_out=0.2), lambda done, total: None)
     assert not Prepared(tmp_path / "raw").card.exists()
     assert len(list((tmp_path / "raw").iterdir())) == 8
+
+
+def test_what_is_not_wanted_must_be_whole_too(tmp_path):
+    files = mnist(2000, compress=True)
+    name = "train-images-idx3-ubyte.gz"
+    files[name] = files[name][:-50]
+    assert "cut short" in refused(write(tmp_path / "raw", files), held_out="own", limit=5)

@@ -173,7 +173,7 @@ def _rows(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
 
 def _stream(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
     """Read from front to back; after the last image, the file must end."""
-    size = prod(array.shape[1:])
+    size, start, count = prod(array.shape[1:]), 0, 0
     with reading(array.path, "images"), array.open() as stream:
         stream.read(array.offset)
         for start, count, chosen in _spans(array, wanted):
@@ -181,8 +181,9 @@ def _stream(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
             if len(chosen):
                 pixels = _channels_last(pixels.reshape(count, *array.shape[1:]))[chosen]
                 yield Loaded(chosen + start + first, [pixels])
-        if len(wanted) == array.shape[0]:
-            _check_end(array, stream)
+        for _ in range(start + count, array.shape[0]):  # what is not wanted must be whole too
+            stream.read(size)
+        _check_end(array, stream)
 
 
 def _check_end(array: Array, stream: Stream) -> None:
