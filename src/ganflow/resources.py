@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ganflow.section import Positive, Section
+from ganflow.section import Section
 
 Cpu = Annotated[str, Field(pattern=r"^\d+m$|^\d+(\.\d+)?$")]
 """CPUs as Kubernetes writes them: 4 or 500m."""
@@ -42,8 +42,6 @@ class Profile(Section):
     """Resource name of the accelerator, nvidia.com/gpu for example; null: none."""
     accelerators: Annotated[int, Field(ge=0)] = 0
     """Of one training pod, which runs a process for each; reference and evaluate get one."""
-    nodes: Positive = 1
-    """More than one: the training is a TrainJob of this many pods, which a launcher task starts and follows."""
     cpu: Cpu = "4"
     """CPUs of a pod, requested and at most."""
     memory: Memory = "16Gi"
@@ -63,8 +61,6 @@ class Profile(Section):
     def _accelerators_have_a_name(self) -> "Profile":
         if (self.accelerator is None) != (self.accelerators == 0):
             raise ValueError("accelerator and accelerators go together; set both, or null and 0")
-        if self.nodes > 1 and self.accelerator is None:
-            raise ValueError("nodes is more than 1, which is for accelerators; set accelerator and accelerators")
         return self
 
 
@@ -109,7 +105,7 @@ class Resources(Section):
     backoff_factor: Annotated[float, Field(ge=1)] = 2.0
     """Each further wait is this much longer."""
     grace_seconds: Seconds = 30
-    """From SIGTERM to SIGKILL. KFP 2.17 cannot set it on its own pods, where it is 30; a TrainJob's pods get it."""
+    """From SIGTERM to SIGKILL. KFP 2.17 cannot set it on its pods, where it is 30: change it with that."""
     deadline_seconds: Seconds = 259200
     """A run that takes longer is ended."""
     ttl_seconds: Seconds = 604800
@@ -118,6 +114,5 @@ class Resources(Section):
         "cpu": Profile(),
         "gpu": _GPU,
         "multi-gpu": _GPU.model_copy(update=_WIDE),
-        "multi-node": _GPU.model_copy(update=_WIDE | {"nodes": 2}),
     }
     """By name; `ganflow pipeline compile --profile NAME` takes one."""

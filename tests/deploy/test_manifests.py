@@ -227,7 +227,7 @@ def test_every_binding_is_of_a_run_s_service_account(name, namespace):
     manifests = overlay(name)
     there = {identity(manifest) for manifest in manifests}
     bindings = [m for m in manifests if m["kind"].endswith("Binding")]
-    assert {b["metadata"]["name"] for b in bindings} >= {"ganflow-pipelines", "ganflow-trainer"}
+    assert {b["metadata"]["name"] for b in bindings} >= {"ganflow-pipelines"}
     for binding in bindings:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "ganflow", "namespace": namespace}]
         role = binding["roleRef"]

@@ -116,7 +116,7 @@ def gpu(task: Any, *but: str) -> Any:
     return task
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "multi-gpu", "multi-node"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "multi-gpu"])
 def test_ours_are_clean(profile: str) -> None:
     assert lint(parsed(pipeline_yaml(profile, None, IMAGE, IMAGE))) == []
 
