@@ -29,8 +29,10 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def _no_experiment_of_another_store() -> None:
-    """mlflow.set_experiment leaves its id in this process's environment, where the next test's store knows none."""
+    """What mlflow.set_experiment and mlflow.set_tracking_uri leave in this process is for no other test."""
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri(None)
 
 
 def shapes(n: int, seed: int, side: int = 28) -> tuple[np.ndarray, np.ndarray]:
