@@ -144,5 +144,6 @@ def run_local(arguments: Arguments) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """What the containers get of this environment: where the servers are, and who asks."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("MLFLOW_", "AWS_", "GANFLOW_"))}
+    """What the containers get of this environment: the servers, who asks, and the threads, which the bits depend on."""
+    kept = ("MLFLOW_", "AWS_", "GANFLOW_", "OMP_NUM_THREADS")
+    return {name: value for name, value in os.environ.items() if name.startswith(kept)}
