@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["features", "whole", "frechet", "memory"])
     parser.add_argument("--images", type=int, default=256, help="for features/s; Inception does about 6 a second")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", help="for whole: measure this peer alone beside ours")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads")
     print(f"torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
@@ -44,7 +45,7 @@ def main() -> None:
     if "features" in arguments.parts:
         features(arguments.images, arguments.rounds)
     if "whole" in arguments.parts:
-        whole(arguments.images, arguments.rounds)
+        whole(arguments.images, arguments.rounds, arguments.peer)
     if "frechet" in arguments.parts:
         frechet(arguments.rounds)
     if "memory" in arguments.parts:
@@ -75,7 +76,7 @@ def features(count: int, rounds: int) -> None:
     print()
 
 
-def whole(count: int, rounds: int) -> None:
+def whole(count: int, rounds: int, peer: str | None) -> None:
     """CPU seconds, and seconds, from two folders of PNG files to an FID; ours gives its other scores too."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +86,8 @@ def whole(count: int, rounds: int) -> None:
             for number in range(count):
                 pixels = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(side / f"{number:05d}.png")
-        runs = {"ganflow": lambda: _ours_whole(*sides)} | dict(_whole_peers(_release(Path(folder)), *sides))
+        peers = dict(_whole_peers(_release(Path(folder)), *sides))
+        runs = {"ganflow": lambda: _ours_whole(*sides)} | (peers if peer is None else {peer: peers[peer]})
         wall, cpu = ({name: list[float]() for name in runs} for _ in range(2))
         values: dict[str, float] = {}
         for _ in range(rounds):
