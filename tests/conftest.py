@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.metadata
+import inspect
 import os
 import shutil
 import subprocess
@@ -12,10 +13,13 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests run side by side, a core each
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ganflow-cache-")  # nobody's own is read or written
-
 import numpy as np
 import pytest
 import yaml
+
+# A worker of xdist has frames without a file. KFP calls inspect.stack for every setting of a task, which looks for the
+# module of such a frame among all that are loaded: a second for each compiled pipeline.
+inspect.modulesbyfile["<string>"] = "__main__"
 
 ROOT = Path(__file__).parent.parent
 TINY = {

@@ -55,6 +55,7 @@ assert files == ["generator-000000320.safetensors"], files
 """
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_best_and_the_sweep_has_its_children(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment["MLFLOW_TRACKING_URI"] = use_store(empty_store(tmp_path), tmp_path)
