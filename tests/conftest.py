@@ -13,6 +13,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: tests run side by side, a core each
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ganflow-cache-")  # nobody's own is read or written
+
 import numpy as np
 import pytest
 import yaml

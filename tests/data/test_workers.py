@@ -97,6 +97,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_one_leaves_no_process_and_goes_on(tmp_path):
     noise = [encoded(image) for image in pixels(60, 128, 128, 3)]
     found = write(tmp_path / "raw", {f"{i:05}.png": noise[i % 60] for i in range(2000)})

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from registered import empty_store, use_store
 
 HERE = Path(__file__).parent
