@@ -21,8 +21,7 @@ from kfp import client as kfp_client
 
 from ganflow.errors import ConfigError, GanflowError
 
-TIMEOUT_SECONDS = (10, 60)
-"""To connect, and between two bytes of an answer."""
+TIMEOUT_SECONDS = (10.0, 60.0)
 PAGE = 200
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.5, 30.0
 BUSY = (408, 425, 429)
@@ -44,10 +43,14 @@ class _Client(kfp_client.Client):  # type: ignore[misc]
 
 
 class Cluster:
-    """An API server. `patience_seconds`: for how long a question is asked again while there is no answer."""
+    """An API server.
 
-    def __init__(self, patience_seconds: float = 600) -> None:
-        self.patience_seconds = patience_seconds
+    `patience_seconds`: for how long a question is asked again while there is no answer. `timeout_seconds`: to connect,
+    and between two bytes of an answer.
+    """
+
+    def __init__(self, patience_seconds: float = 600, timeout_seconds: tuple[float, float] = TIMEOUT_SECONDS) -> None:
+        self.patience_seconds, self.timeout_seconds = patience_seconds, timeout_seconds
         self.client = self._patiently(_connect, "connect")
 
     @property
@@ -62,7 +65,7 @@ class Cluster:
         Only for what may be done twice. Raises Unreachable, Missing, or GanflowError with the API's own words.
         """
         call = getattr(getattr(self.client, service), verb)
-        return self._patiently(lambda: call(*arguments, **named, _request_timeout=TIMEOUT_SECONDS), verb)
+        return self._patiently(lambda: call(*arguments, **named, _request_timeout=self.timeout_seconds), verb)
 
     def tell(self, service: str, verb: str, *arguments: Any, find: Callable[[], Any], **named: Any) -> Any:
         """Call an API that makes something, once: where the answer is lost, `find` says whether it was made."""
@@ -71,7 +74,7 @@ class Cluster:
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
-                return _answered(lambda: call(*arguments, **named, _request_timeout=TIMEOUT_SECONDS), verb)
+                return _answered(lambda: call(*arguments, **named, _request_timeout=self.timeout_seconds), verb)
             except Unreachable:
                 if time.monotonic() > end:
                     raise
