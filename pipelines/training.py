@@ -17,9 +17,9 @@ from components.promote.component import promote as promote_step
 from components.reference.component import reference as reference_step
 from components.register.component import register as register_step
 from components.summary.component import summary as summary_step
-from components.train.component import train as train_step
 from pipelines.resources import Target
 from pipelines.shards import prepare_in_shards
+from pipelines.trained import train_task
 
 
 def build(target: Target | None = None) -> Any:
@@ -42,7 +42,7 @@ def build(target: Target | None = None) -> Any:
             checked = _checked(raw, target)
             prepared = prepare_in_shards(raw, data, sharded) if sharded else prepare_step(raw=raw, data=data)
             reference = reference_step(prepared=prepared.output, evaluate=evaluate)
-            model = train_step(prepared=prepared.output, reference=reference.output, train=train)
+            model = train_task(prepared.output, reference.output, train, target)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
             registered = register_step(model=model.output, evaluation=scored.outputs["evaluation"], register=register)
             promoted = promote_step(registration=registered.output, promote=promote)
@@ -54,7 +54,6 @@ def build(target: Target | None = None) -> Any:
         if target:
             target.heavy(prepared, 0)
             target.heavy(reference, 1)
-            target.heavy(model, target.profile.accelerators)
             target.heavy(scored, 1)
             target.light(registered)
             target.light(promoted)

@@ -23,11 +23,18 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
+    """Among the processes of its machine."""
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and logs."""
         return self.rank == 0
+
+    @property
+    def leads_elsewhere(self) -> bool:
+        """Whether this process is the first of a machine that the leader is not on."""
+        return self.local_rank == 0 and not self.leads
 
     def require_slices(self, batch_size: int) -> None:
         """Raise ConfigError unless every process gets an equal slice of a batch."""
@@ -85,6 +92,6 @@ def world() -> Iterator[World]:
     # gloo beside NCCL: flags and small values go from CPU to CPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), size)
+        yield World(dist.get_rank(), size, int(os.environ["LOCAL_RANK"]))
     finally:
         dist.destroy_process_group()

@@ -100,7 +100,8 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
     """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted.
 
     The best state by the online FID against `reference` is kept; with None the last one is. Under torchrun the
-    leading process alone logs and writes. GANFLOW_CHECKPOINTS names a store that keeps the checkpoints of a pod that
+    leading process alone logs and writes; on other machines `out` gets the card alone, which says that the training
+    came to its end. GANFLOW_CHECKPOINTS names a store that keeps the checkpoints of a pod that
     may be preempted.
     """
     from ganflow.lineage import git_state, provenance
@@ -116,7 +117,9 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
         mirror = Mirror.of(model) if peers.leads else None
         state = begin(data, sets, settings, model, resume, peers, against, mirror)
         if not peers.leads:
-            run_training(state, sets, data, settings, model, world=peers, stop=stop)
+            card = run_training(state, sets, data, settings, model, world=peers, stop=stop)
+            if peers.leads_elsewhere:
+                write_json(model.card, card)
             return
         judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
         with (
@@ -157,6 +160,28 @@ def train_in_pod(prepared: str, reference: str, out: str, train_text: str) -> No
     train_by_all(prepared, reference, out, train_text, count)
     if not Model(Path(out)).card.exists():
         raise Interrupted("stopped, with all saved; the next attempt goes on from there")
+
+
+def train_node(prepared: str, reference: str, out: str, train_text: str) -> None:
+    """As a node of the TrainJob that `launch` makes: fetch, `train --resume` with the other nodes, send the model.
+
+    All but `train_text`, the section `train`, are keys of folders in the store that GANFLOW_CHECKPOINTS names.
+    """
+    from ganflow.node import train_node
+
+    train_node(prepared, reference, out, train_text)
+
+
+def launch(prepared: str, reference: str, out: str, train_text: str) -> None:
+    """`train` on several nodes: a TrainJob of Kubeflow Trainer, followed to its end. `out` gets the model.
+
+    Raises GanflowError when the job fails, and Interrupted when SIGTERM came: the job is deleted then.
+    """
+    from ganflow.launch import launch
+
+    parse(config.Train, train_text, "train")
+    with stop_signals() as stop:
+        launch(Path(prepared), Path(reference), Path(out), train_text, stop)
 
 
 def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:
