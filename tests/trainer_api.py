@@ -57,9 +57,10 @@ class Pod:
         process.wait()
 
     def signal(self, number: int) -> None:
+        """To the container's first process; SIGKILL ends all of them."""
         assert self.process
         if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+            (os.killpg if number == signal.SIGKILL else os.kill)(self.process.pid, number)
 
     @property
     def code(self) -> int | None:
@@ -108,7 +109,7 @@ class Job:
             Pod(
                 f"{name}-node-0-{rank}-{uuid.uuid4().hex[:5]}",
                 rank,
-                state.command or trainer["command"],
+                [*state.instead, *trainer["command"]],
                 base | {"PET_NODE_RANK": str(rank)},
             )
             for rank in range(nodes)
@@ -156,9 +157,8 @@ class Job:
     def end(self, kind: str, reason: str, message: str) -> None:
         for pod in self.pods:
             pod.reader.join()
-        condition = {
-            "type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()[:19] + "Z",
-        }  # fmt: skip
+        condition = {"type": kind, "status": "True", "reason": reason, "message": message}
+        condition["lastTransitionTime"] = now()[:19] + "Z"
         self.body["status"] = {"conditions": [condition]}
         while not self.deleted and self.body["metadata"]["name"] in self.state.jobs:
             time.sleep(0.05)
@@ -171,8 +171,8 @@ class State:
 
     environment: dict[str, str] = field(default_factory=dict)
     """What the config map and the secrets hold."""
-    command: list[str] | None = None
-    """What the nodes run instead of what the TrainJob says."""
+    instead: list[str] = field(default_factory=list)
+    """What the nodes run, with the TrainJob's command as arguments; nothing: that command itself."""
     restarts: int = 6
     rights: set[tuple[str, str]] | None = None
     """Verb and resource that are allowed; None allows all."""
@@ -250,7 +250,6 @@ class Handler(kfp_api.Handler):
         job = self.state.jobs.get(name)
         if job is None:
             return self.get(name)
-        assert self.query["propagationPolicy"] == "Foreground"
         job.body["metadata"]["deletionTimestamp"] = now()
         job.deleted = True
         return job.body
