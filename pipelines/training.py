@@ -66,8 +66,9 @@ def _checked(raw: Any, target: Target | None) -> Any:
     if target is None or not target.resources.doctor:
         return None
     images, profile = f"{target.image} {target.small_image}", target.profile
-    task = doctor_step(raw=raw, images=images, accelerators=profile.accelerators, shm=profile.shm)
+    task = doctor_step(raw=raw, images=images, accelerators=profile.accelerators, shm=profile.shm, nodes=profile.nodes)
     target.heavy(task, profile.accelerators)
+    target.known_to_itself(task)
     return task.set_caching_options(False)
 
 

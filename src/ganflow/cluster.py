@@ -97,10 +97,11 @@ class Cluster:
                 "Kubernetes knows no TrainJobs; install Kubeflow Trainer 2.3 (docs/cluster.md, Several nodes)"
             ) from error
 
-    def may(self, verb: str, resource: str, group: str = "", part: str | None = None) -> bool:
-        """Whether whoever asks has this right in the namespace."""
+    def may(self, verb: str, resource: str, group: str) -> bool:
+        """Whether whoever asks has this right in the namespace; a part of a resource is named as pods/log."""
+        name, _, part = resource.partition("/")
         wanted = client.V1ResourceAttributes(
-            namespace=self.namespace, verb=verb, group=group, resource=resource, subresource=part
+            namespace=self.namespace, verb=verb, group=group, resource=name, subresource=part or None
         )
         review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=wanted))
         answer = self._ask("ask for rights on", lambda: self.rights.create_self_subject_access_review(review, **_LIMIT))

@@ -25,14 +25,14 @@ SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "ra
 """What a model remembers of its data."""
 
 
-def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None:
+def doctor(raw: str, images: str, accelerators: int, shm: str, nodes: int, out: str) -> None:
     """Look whether a pod has all that a run needs; `out` is the findings as Markdown.
 
     Raises GanflowError, with every cure, when something is missing.
     """
     from ganflow.doctor import Needs, examine, failures, markdown, table
 
-    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, cluster=True))
+    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, nodes, cluster=True))
     print(table(found))
     write_text(Path(out), markdown(found))
     if failed := failures(found):

@@ -67,6 +67,14 @@ def manifest(name: str, spec: Tree, command: list[str], environment: dict[str, s
     return checked
 
 
+def pod_patch(spec: Tree) -> Tree:
+    """What a spec says of the nodes' pods beside the trainer."""
+    [patch] = spec["runtimePatches"]
+    [nodes] = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod: Tree = nodes["template"]["spec"]["template"]["spec"]
+    return pod
+
+
 def _environment(resources: Resources, image: str) -> list[Tree]:
     """As the tasks have it: from the config map, the secrets, and as literals."""
     sources = [("configMapKeyRef", resources.config_map, key, key != CONFIG[0]) for key in CONFIG]
