@@ -78,5 +78,7 @@ def _summarised(target: Target | None) -> AbstractContextManager[Any]:
         return nullcontext()
     task = summary_step(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
     target.exit(task)
+    if target.profile.nodes > 1:
+        target.known_to_itself(task)
     group: AbstractContextManager[Any] = dsl.ExitHandler(task, name="flow")
     return group

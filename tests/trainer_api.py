@@ -239,7 +239,9 @@ class Handler(kfp_api.Handler):
     def list_jobs(self) -> Any:
         if not self.state.installed:
             return kfp_api.Refusal(404, "the server could not find the requested resource")
-        items = [job.body for job in self.state.jobs.values()]
+        key, _, value = self.query.get("labelSelector", "").partition("=")
+        jobs = [job.body for job in self.state.jobs.values()]
+        items = [job for job in jobs if not key or job["metadata"]["labels"].get(key) == value]
         return {"apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJobList", "metadata": {}, "items": items}
 
     def get(self, name: str) -> Any:

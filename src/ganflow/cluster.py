@@ -17,7 +17,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from ganflow.errors import ConfigError, GanflowError
-from ganflow.trainjob import GROUP, NODE, PLURAL, VERSION
+from ganflow.trainjob import GROUP, NODE, PLURAL, RUN, VERSION
 
 NAMESPACE = "POD_NAMESPACE"
 """Environment variable: where the TrainJobs are made; without it the kubeconfig's."""
@@ -71,12 +71,15 @@ class Cluster:
             found = self._ask("get", lambda: self.jobs.get_namespaced_custom_object(**self._place, name=name, **_LIMIT))
         except _Missing:
             return None
-        conditions = (found.get("status") or {}).get("conditions") or []
-        for condition in conditions:
-            if condition["type"] in ENDS and condition["status"] == "True":
-                why = ": ".join(word for word in (condition.get("reason"), condition.get("message")) if word)
-                return Job(condition["type"], why, "deletionTimestamp" in found["metadata"])
-        return Job(None, "", "deletionTimestamp" in found["metadata"])
+        return _job(found)
+
+    def going_on(self, run: str) -> list[str]:
+        """Names of the TrainJobs of a Kubeflow run that have no end."""
+        found = self._ask(
+            "list",
+            lambda: self.jobs.list_namespaced_custom_object(**self._place, label_selector=f"{RUN}={run}", **_LIMIT),
+        )
+        return [item["metadata"]["name"] for item in found["items"] if _job(item).end is None]
 
     def delete(self, name: str) -> None:
         """Ask for the TrainJob's end, and that of all that belongs to it; it is gone when its pods are."""
@@ -179,6 +182,15 @@ class _There(GanflowError):
 
 
 _LIMIT: dict[str, Any] = {"_request_timeout": TIMEOUT_SECONDS}
+
+
+def _job(found: dict[str, Any]) -> Job:
+    leaving = "deletionTimestamp" in found["metadata"]
+    for condition in (found.get("status") or {}).get("conditions") or []:
+        if condition["type"] in ENDS and condition["status"] == "True":
+            why = ": ".join(word for word in (condition.get("reason"), condition.get("message")) if word)
+            return Job(condition["type"], why, leaving)
+    return Job(None, "", leaving)
 
 
 def rank_of(pod: Any) -> int:

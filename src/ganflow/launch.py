@@ -29,6 +29,8 @@ PASSED_ON = ("KFP_RUN_ID", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GANFLOW_PAR
 POLL_SECONDS = 2.0
 WAKE_SECONDS = 0.1
 """Kubeflow's own launcher dies of the SIGTERM that reaches this process, and the pod with it: no time is lost."""
+EXIT_PATIENCE_SECONDS = 60.0
+"""How long the exit task asks an API server that does not answer."""
 GONE_SECONDS = 300.0
 """How long the pods of a job that ended may take to go."""
 
@@ -74,6 +76,20 @@ def launch(prepared: Path, reference: Path, out: Path, section: str, stop: Calla
         bring(store, order.model, made.path)
         made.read_card()
     _say(f"the model of TrainJob {order.name} is here")
+
+
+def end_jobs(run: str) -> None:
+    """Delete the TrainJobs of a Kubeflow run that go on: their launchers were killed before they could do it.
+
+    For the exit task, when no launcher is left. A cluster that does not answer is said, and no error.
+    """
+    try:
+        cluster = Cluster(patience_seconds=EXIT_PATIENCE_SECONDS)
+        for name in cluster.going_on(run):
+            cluster.delete(name)
+            _say(f"TrainJob {name} had lost its launcher; it is deleted")
+    except GanflowError as error:
+        _say(f"TrainJobs may be left of run {run}: {error}")
 
 
 class _Launched:

@@ -3,6 +3,7 @@
 The command line, dvc, kfp.local and a cluster all come through here, so that they give the same numbers.
 """
 
+import os
 import re
 import signal
 import threading
@@ -278,10 +279,14 @@ def summary(run: str, state: str, error: str | None, out: str, overview: str) ->
     """The exit task of a Kubeflow run: how it ended, into `out` (JSON), `overview` (Markdown), MLflow and the webhook.
 
     `state` and `error` are Kubeflow's own words on the tasks. A server that is down is said in the summary, and fails
-    nothing: this task reports on failures.
+    nothing: this task reports on failures. TrainJobs that have lost their launchers are deleted.
     """
     from ganflow.summary import conclude
 
+    if os.environ.get("POD_NAMESPACE"):  # set where launchers may have left a TrainJob
+        from ganflow.launch import end_jobs
+
+        end_jobs(run)
     conclude(run, state, error, Path(out), Path(overview))
 
 

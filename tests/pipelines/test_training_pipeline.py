@@ -250,6 +250,8 @@ def test_several_nodes_are_launched_by_a_light_task_in_train_s_place() -> None:
     profile = Resources().profiles["multi-node"]
     assert json.loads(variables["GANFLOW_TRAINJOB"]) == trainjob.spec(Resources(), profile, IMAGE)
     assert int(launcher.kubernetes["activeDeadlineSeconds"]) == profile.timeout_seconds + 3600
+    [last] = [place for place in read(golden("multi-node")).places() if place.is_exit]
+    assert "POD_NAMESPACE" in {one["name"] for one in last.kubernetes["fieldPathAsEnv"]}, "it ends what is left"
     fields = {one["name"]: one["fieldPath"] for one in launcher.kubernetes["fieldPathAsEnv"]}
     assert {fields[f"POD_{name}"] for name in ("NAME", "UID", "NAMESPACE")} == {
         "metadata.name", "metadata.uid", "metadata.namespace",

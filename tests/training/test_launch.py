@@ -21,6 +21,7 @@ from trainer_api import Job, State, trainer_api
 from ganflow import steps, trainjob
 from ganflow.artifacts import Model, file_hash
 from ganflow.config import Data, Evaluate, Train
+from ganflow.launch import end_jobs
 from ganflow.objects import Store, open_store
 from ganflow.resources import Profile, Resources
 
@@ -341,6 +342,29 @@ def test_what_is_not_set_is_named(place: Path, kubernetes: State, name: str, cur
     said = ended(start(place, kubernetes, **{name: ""}), 1)
     assert f"ConfigError: {name} is not set; {cure}" in said
     assert not kubernetes.requests
+
+
+def test_the_exit_task_ends_what_killed_launchers_left(
+    place: Path, kubernetes: State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubernetes.instead = [sys.executable, "-c", "import os, time; time.sleep(60 * ('-1' in os.environ['KFP_RUN_ID']))"]
+    for run in ("run-1", "run-12"):
+        launcher = start(place, kubernetes, KFP_RUN_ID=run)
+        until(lambda run=run: run in [body["metadata"]["labels"]["pipeline/runid"] for body in kubernetes.made])
+        launcher.kill()
+    over = start(place, kubernetes, KFP_RUN_ID="run-2")
+    ended(over, 1)
+    monkeypatch.setenv("KUBECONFIG", str(place / "kubeconfig"))
+    left, other, done = kubernetes.jobs
+    end_jobs("run-1")
+    until(lambda: left not in kubernetes.jobs)
+    assert list(kubernetes.jobs) == [other, done]
+    assert f"TrainJob {left} had lost its launcher; it is deleted" in capsys.readouterr().err
+    end_jobs("run-2")
+    assert list(kubernetes.jobs) == [other, done], "one that has ended keeps its logs"
+    kubernetes.faults.append(Fault("trainjobs", 403))
+    end_jobs("run-12")
+    assert "TrainJobs may be left of run run-12: Kubernetes does not let us list" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
