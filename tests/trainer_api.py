@@ -97,7 +97,7 @@ class Job:
         self.deleted = False
         trainer, name = body["spec"]["trainer"], body["metadata"]["name"]
         port, nodes = str(free_port()), trainer["numNodes"]
-        clean = ("MLFLOW_", "AWS_", "GANFLOW_", "KFP_", "POD_", "PET_", "KUBECONFIG")
+        clean = ("MLFLOW_", "AWS_", "GANFLOW_", "KFP_", "POD_", "PET_", "OMP_", "KUBECONFIG")
         base = {key: value for key, value in os.environ.items() if not key.startswith(clean)}
         base["PATH"] = f"{Path(sys.executable).parent}:{base['PATH']}"
         base |= {variable["name"]: value for variable in trainer["env"] if (value := self._value(variable)) is not None}

@@ -45,7 +45,7 @@ def train_node(prepared: str, reference: str, out: str, section: str) -> None:
             int(os.environ[PER_NODE]),
         )
         if not model.card.exists():
-            raise TrainingError("the training was stopped, with all saved; the next attempt goes on from there")
+            raise TrainingError("the training was stopped before its end; the next attempt goes on from there")
         if os.environ[RANK] == "0":
             send(store, model.path, out, listing(model.path))
             print(f"train-node: the model is in {store.url}/{out}", file=sys.stderr)

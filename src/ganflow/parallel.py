@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ganflow.device import best_device
-from ganflow.errors import ConfigError
+from ganflow.errors import ConfigError, Interrupted
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ class World:
         flags = torch.tensor([flag], dtype=torch.int32)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Where an Interrupted passes, wait for the leader, who has more to save: torchrun ends all after the first."""
+        try:
+            yield
+        except Interrupted:
+            self.told(None)
+            raise
 
     def gathered(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in the leader; nothing in the others."""

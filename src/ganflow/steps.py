@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ganflow import config
 from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted
+from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted, TrainingError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -102,9 +102,20 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
 
     The best state by the online FID against `reference` is kept; with None the last one is. Under torchrun the
     leading process alone logs and writes; on other machines `out` gets the card alone, which says that the training
-    came to its end. GANFLOW_CHECKPOINTS names a store that keeps the checkpoints of a pod that
-    may be preempted.
+    came to its end. Nodes of a TrainJob raise TrainingError in place of Interrupted. GANFLOW_CHECKPOINTS names a store
+    that keeps the checkpoints of a pod that may be preempted.
     """
+    from ganflow.processes import NODES
+
+    try:
+        _train(prepared, reference, out, train, resume)
+    except Interrupted as stopped:
+        if NODES in os.environ:  # a process that ends well is done to torchrun, which waits minutes for the other nodes
+            raise TrainingError(str(stopped)) from stopped
+        raise
+
+
+def _train(prepared: str, reference: str | None, out: str, train: str, resume: bool) -> None:
     from ganflow.lineage import git_state, provenance
     from ganflow.parallel import world
     from ganflow.tracking import training_run
@@ -118,12 +129,14 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
         mirror = Mirror.of(model) if peers.leads else None
         state = begin(data, sets, settings, model, resume, peers, against, mirror)
         if not peers.leads:
-            card = run_training(state, sets, data, settings, model, world=peers, stop=stop)
+            with peers.saving():
+                card = run_training(state, sets, data, settings, model, world=peers, stop=stop)
             if peers.leads_elsewhere:
                 write_json(model.card, card)
             return
         judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
         with (
+            peers.saving(),
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
             closing(mirror) if mirror else nullcontext(),
             progress("train") as advance,

@@ -93,7 +93,8 @@ def bucket(place: Path, kubernetes: State, monkeypatch: pytest.MonkeyPatch) -> I
 
 def start(place: Path, state: State, code: str = LAUNCH, **environment: str) -> "subprocess.Popen[str]":
     """The launcher, or with another code a task, in a pod whose environment is what its compiled task gives."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "GANFLOW_"))}
+    own = ("MLFLOW_", "AWS_", "GANFLOW_", "OMP_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     clean |= state.environment | {
         "KFP_RUN_ID": "run-1", "POD_NAME": "launch-1", "POD_UID": "uid-1", "POD_NAMESPACE": "runs",
         "KUBECONFIG": str(place / "kubeconfig"), "GANFLOW_GRACE_SECONDS": "20",
