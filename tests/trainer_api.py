@@ -94,7 +94,7 @@ class Job:
         self.body, self.state = body, state
         body["metadata"] |= {"uid": str(uuid.uuid4()), "namespace": "runs", "creationTimestamp": now()[:19] + "Z"}
         body["status"] = {}
-        self.deleted = False
+        self.deleted, self.evicted = False, list[Pod]()
         trainer, name = body["spec"]["trainer"], body["metadata"]["name"]
         port, nodes = str(free_port()), trainer["numNodes"]
         clean = ("MLFLOW_", "AWS_", "GANFLOW_", "KFP_", "POD_", "PET_", "OMP_", "KUBECONFIG")
@@ -115,6 +115,14 @@ class Job:
             for rank in range(nodes)
         ]
         threading.Thread(target=self._tend, daemon=True).start()
+
+    def evict(self, rank: int) -> Pod:
+        """A node's pod ends, and another takes its place."""
+        old = self.pods[rank]
+        self.evicted.append(old)
+        self.pods[rank] = Pod(f"{old.name[:-5]}{uuid.uuid4().hex[:5]}", rank, old.command, old.environment)
+        old.signal(signal.SIGKILL)
+        return old
 
     def _value(self, variable: dict[str, Any]) -> str | None:
         if "value" in variable:
@@ -259,11 +267,11 @@ class Handler(kfp_api.Handler):
     def pods(self) -> Any:
         wanted = dict(part.split("=") for part in self.query["labelSelector"].split(",") if "=" in part)
         job = self.state.jobs.get(wanted["jobset.sigs.k8s.io/jobset-name"])
-        items = [pod.as_dict(job.body["metadata"]["name"]) for pod in job.pods] if job else []
+        items = [pod.as_dict(job.body["metadata"]["name"]) for pod in (*job.evicted, *job.pods)] if job else []
         return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
 
     def log_of(self, name: str) -> Any:
-        pods = [pod for job in self.state.jobs.values() for pod in job.pods if pod.name == name]
+        pods = [pod for job in self.state.jobs.values() for pod in (*job.evicted, *job.pods) if pod.name == name]
         if not pods:
             return kfp_api.Refusal(404, f'pods "{name}" not found')
         stamped = self.query.get("timestamps") == "True"

@@ -1,36 +1,20 @@
-"""Training on several nodes: the launcher, the real kubernetes client, a real S3 server, nodes that are processes."""
+"""The launcher of a TrainJob: the real kubernetes client, and nodes that say two lines and send a model, or do not."""
 
-import json
-import os
 import shutil
 import signal
-import sqlite3
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 from kfp_api import Fault
-from servers import s3, weed
-from trainer_api import Job, State, trainer_api
+from launching import ended, kubernetes, nothing_is_left, start, the_job, until
+from trainer_api import State
 
-from ganflow import steps, trainjob
-from ganflow.artifacts import Model, file_hash
-from ganflow.config import Data, Evaluate, Train
+from ganflow.artifacts import Model
 from ganflow.launch import end_jobs
-from ganflow.objects import Store, open_store
-from ganflow.resources import Profile, Resources
 
-SETTINGS = Train(
-    width=8, latent_dim=16, batch_size=32, total_images=3200, log_every_images=160, sample_every_images=3200,
-    checkpoint_every_images=320, online_fid_images=64,
-).json_text()  # fmt: skip
-LAUNCH = "import sys; from ganflow import steps; steps.launch('prepared', 'reference', 'model', sys.argv[1])"
-POD = "import sys; from ganflow import steps; steps.train_in_pod('prepared', 'reference', 'whole', sys.argv[1])"
+__all__ = ["kubernetes", "nothing_is_left"]
+
 SAYS = "import sys, time; print('line 1', flush=True); time.sleep(1.5); print('line 2', flush=True); "
 SENDS = """
 import os
@@ -40,178 +24,15 @@ from ganflow.objects import open_store
 made = Path(sys.argv[1])
 send(open_store(os.environ["GANFLOW_CHECKPOINTS"]), made, sys.argv[-2], listing(made))
 """
-NODES = Profile(nodes=2, cpu="1", memory="2Gi")
-IMAGE = "ganflow:test"
-STARTED: list["subprocess.Popen[str]"] = []
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    yield
-    for process in STARTED:
-        with process:
-            process.kill()
-    STARTED.clear()
-
-
-@pytest.fixture(scope="module")
-def inputs(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a training reads."""
-    folder = tmp_path_factory.mktemp("inputs")
-    steps.prepare(str(raw), str(folder / "prepared"), Data(limit=512).json_text())
-    evaluate = Evaluate(count=256, classifier_epochs=1).json_text()
-    steps.reference(str(folder / "prepared"), str(folder / "reference"), evaluate)
-    return folder
 
 
 @pytest.fixture
-def place(inputs: Path, tmp_path: Path) -> Path:
+def place(tmp_path: Path) -> Path:
+    """A pod's disk, with what the steps before have left."""
     for name in ("prepared", "reference"):
-        shutil.copytree(inputs / name, tmp_path / name)
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text(name)
     return tmp_path
-
-
-@pytest.fixture
-def kubernetes(place: Path) -> Iterator[State]:
-    with trainer_api(place / "kubeconfig") as state:
-        state.environment = {
-            "MLFLOW_TRACKING_URI": f"sqlite:///{place}/mlflow.db", "GANFLOW_CHECKPOINTS": str(place / "store"),
-        }  # fmt: skip
-        yield state
-
-
-@pytest.fixture
-def bucket(place: Path, kubernetes: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    if weed() is None:
-        pytest.skip("SeaweedFS is not installed")
-    with s3(place, "checkpoints") as variables:
-        kubernetes.environment |= variables | {"GANFLOW_CHECKPOINTS": "s3://checkpoints/runs"}
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        yield open_store("s3://checkpoints/runs")
-
-
-def start(place: Path, state: State, code: str = LAUNCH, **environment: str) -> "subprocess.Popen[str]":
-    """The launcher, or with another code a task, in a pod whose environment is what its compiled task gives."""
-    own = ("MLFLOW_", "AWS_", "GANFLOW_", "OMP_")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    clean |= state.environment | {
-        "KFP_RUN_ID": "run-1", "POD_NAME": "launch-1", "POD_UID": "uid-1", "POD_NAMESPACE": "runs",
-        "KUBECONFIG": str(place / "kubeconfig"), "GANFLOW_GRACE_SECONDS": "20",
-        "GANFLOW_TRAINJOB": json.dumps(trainjob.spec(Resources(), NODES, IMAGE)),
-    }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, SETTINGS], cwd=place, env=clean | environment,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    STARTED.append(process)
-    return process
-
-
-def ended(process: "subprocess.Popen[str]", code: int = 0, seconds: float = 240) -> str:
-    said, _ = process.communicate(timeout=seconds)
-    assert process.returncode == code, said
-    return said
-
-
-def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise TimeoutError(condition)
-
-
-def the_job(state: State) -> Job:
-    job: Job = until(lambda: next(iter(state.jobs.values()), None))
-    return job
-
-
-def saved(store: Store) -> int:
-    """How many checkpoints have left the nodes."""
-    return sum(key.endswith("/card.json") for key in store.list("run-1/"))
-
-
-def worker(job: Job, rank: int) -> psutil.Process:
-    """The process of a node that trains."""
-    node = job.pods[rank].process
-    assert node
-    [found] = [
-        child
-        for child in psutil.Process(node.pid).children(recursive=True)
-        if "train" in child.cmdline() and "torch.distributed.run" not in child.cmdline()
-    ]
-    return found
-
-
-def runs(place: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(place / "mlflow.db") as store:
-        found: list[tuple[str, str]] = store.execute(
-            "SELECT r.run_uuid, r.status FROM runs r WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.run_uuid = "
-            "r.run_uuid AND t.key = 'ganflow.kubeflow_run')"
-        ).fetchall()
-    return found
-
-
-@pytest.fixture(scope="module")
-def whole(inputs: Path) -> Model:
-    """The same training by two processes of one pod."""
-    alone = State(environment={"MLFLOW_TRACKING_URI": f"sqlite:///{inputs}/whole.db"})
-    ended(start(inputs, alone, POD, GANFLOW_PROCESSES="2"))
-    return Model(inputs / "whole")
-
-
-def assert_same(model: Model, other: Model) -> None:
-    assert model.read_card() == other.read_card()
-    for name in ("generator.safetensors", "history.jsonl", "history.csv"):
-        assert file_hash(model.path / name) == file_hash(other.path / name), name
-    assert [path.name for path in sorted(model.samples.iterdir())] == [p.name for p in sorted(other.samples.iterdir())]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("bucket")
-def test_two_nodes_train_as_two_processes_of_one_pod(place: Path, kubernetes: State, whole: Model) -> None:
-    said = ended(start(place, kubernetes))
-    assert "prepared is in s3://checkpoints/runs/run-1/inputs/" in said
-    assert "the model of TrainJob ganflow-" in said
-    assert "train: 3,200 of 3,200 images (100%)" in said, "the leading node's log"
-    [(_, status)] = runs(place)
-    assert status == "FINISHED"
-    assert_same(Model(place / "model"), whole)
-    assert (place / "model/checkpoints/provenance.json").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_of_a_node_costs_nothing_but_time(
-    place: Path, kubernetes: State, bucket: Store, whole: Model, rank: int
-) -> None:
-    launcher = start(place, kubernetes)
-    job = the_job(kubernetes)
-    until(lambda: saved(bucket) >= 2)
-    worker(job, rank).send_signal(signal.SIGKILL)
-    said = ended(launcher)
-    assert all(pod.codes for pod in job.pods), "both nodes were started again"
-    assert "going on after" in said
-    assert len(kubernetes.made) == 1
-    [(_, status)] = runs(place)
-    assert status == "FINISHED"
-    assert_same(Model(place / "model"), whole)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_node_that_is_told_to_stop_is_not_done(place: Path, kubernetes: State, whole: Model, rank: int) -> None:
-    """As Kubernetes does before it takes a pod from its machine: the others stop with it, and all begin again."""
-    launcher = start(place, kubernetes)
-    job = the_job(kubernetes)
-    until(lambda: len(list((place / "store/run-1").rglob("card.json"))) >= 2)
-    job.pods[rank].signal(signal.SIGTERM)
-    said = ended(launcher)
-    assert all(pod.codes for pod in job.pods), "neither of them was taken for done"
-    assert "going on after" in said
-    assert_same(Model(place / "model"), whole)
 
 
 @pytest.fixture
@@ -384,3 +205,15 @@ def test_the_sdk_s_own_client_reads_the_job(place: Path, kubernetes: State) -> N
     assert list(client.get_job_logs(name)) == ["line 1", "line 2"]
     client.delete_job(name)
     assert "was deleted before its end" in ended(launcher, 1, 30)
+
+
+def test_a_node_whose_pod_is_replaced_is_listened_to_again(place: Path, kubernetes: State, made: Path) -> None:
+    """An evicted pod stays in the list beside the new one."""
+    kubernetes.instead[2] = kubernetes.instead[2].replace("time.sleep(1.5)", "time.sleep(4)")
+    launcher = start(place, kubernetes)
+    job = the_job(kubernetes)
+    until(lambda: job.pods[0].log)
+    evicted = job.evict(0)
+    said = ended(launcher)
+    assert evicted.log[0].endswith("line 1")
+    assert (said.count("line 1"), said.count("line 2")) == (2, 1)
