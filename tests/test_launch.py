@@ -207,12 +207,23 @@ def test_the_sdk_s_own_client_reads_the_job(place: Path, kubernetes: State) -> N
     assert "was deleted before its end" in ended(launcher, 1, 30)
 
 
+def test_a_job_that_waits_for_its_nodes_says_so_once(place: Path, kubernetes: State, made: Path) -> None:
+    kubernetes.instead[2] = kubernetes.instead[2].replace("time.sleep(1.5)", "time.sleep(8)")
+    kubernetes.pending = True
+    launcher = start(place, kubernetes)
+    until(lambda: kubernetes.asked("GET", "/pods") >= 2)
+    kubernetes.pending = False
+    said = ended(launcher)
+    assert said.count("waits for its leading node") == 1
+    assert (said.count("line 1"), said.count("line 2")) == (1, 1)
+
+
 def test_a_node_whose_pod_is_replaced_is_listened_to_again(place: Path, kubernetes: State, made: Path) -> None:
     """An evicted pod stays in the list beside the new one."""
     kubernetes.instead[2] = kubernetes.instead[2].replace("time.sleep(1.5)", "time.sleep(4)")
     launcher = start(place, kubernetes)
     job = the_job(kubernetes)
-    until(lambda: job.pods[0].log)
+    until(lambda: job.pods[0].log and kubernetes.asked("GET", f"{job.pods[0].name}/log"))
     evicted = job.evict(0)
     said = ended(launcher)
     assert evicted.log[0].endswith("line 1")

@@ -184,6 +184,8 @@ class State:
     restarts: int = 6
     rights: set[tuple[str, str]] | None = None
     """Verb and resource that are allowed; None allows all."""
+    pending: bool = False
+    """Whether the nodes' pods wait for a machine."""
     installed: bool = True
     """Whether TrainJobs are known."""
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -268,6 +270,8 @@ class Handler(kfp_api.Handler):
         wanted = dict(part.split("=") for part in self.query["labelSelector"].split(",") if "=" in part)
         job = self.state.jobs.get(wanted["jobset.sigs.k8s.io/jobset-name"])
         items = [pod.as_dict(job.body["metadata"]["name"]) for pod in (*job.evicted, *job.pods)] if job else []
+        for item in items if self.state.pending else []:
+            item["status"] = {"phase": "Pending"}
         return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
 
     def log_of(self, name: str) -> Any:

@@ -29,7 +29,7 @@ class JobLog:
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self.seen = ("", "", "")
         """The pod, and its last line's second and fraction."""
-        self.trouble = ""
+        self.said = ""
         self.thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> "JobLog":
@@ -53,13 +53,16 @@ class JobLog:
             try:
                 self._read_once(follow=not final)
             except (ApiException, urllib3.exceptions.HTTPError, GanflowError) as error:
-                self._complain(" ".join(str(error).split())[:200])
+                trouble = " ".join(str(error).split())[:200]
+                self._say_once(f"the log breaks off here ({trouble}); it is asked for again")
             if final:
                 return
             self.ended.wait(AGAIN_SECONDS)
 
     def _read_once(self, follow: bool) -> None:
         leading = [pod.metadata.name for pod in self.cluster.nodes(self.job) if rank_of(pod) == 0]
+        if not leading:
+            self._say_once(f"TrainJob {self.job} waits for its leading node")
         for pod in leading:
             for line in self.cluster.log(pod, follow):
                 self._print(pod, line)
@@ -74,8 +77,8 @@ class JobLog:
         self.last.append(text)
         print(text, flush=True)
 
-    def _complain(self, trouble: str) -> None:
-        """Say what is new of it: the same again every two seconds helps nobody."""
-        if trouble != self.trouble:
-            print(f"launch: the log breaks off here ({trouble}); it is asked for again", file=sys.stderr, flush=True)
-        self.trouble = trouble
+    def _say_once(self, what: str) -> None:
+        """The same again every two seconds helps nobody."""
+        if what != self.said:
+            print(f"launch: {what}", file=sys.stderr, flush=True)
+        self.said = what

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ganflow.device import best_device
-from ganflow.errors import ConfigError, Interrupted
+from ganflow.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,11 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
-    """Among the processes of its machine."""
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and logs."""
         return self.rank == 0
-
-    @property
-    def leads_elsewhere(self) -> bool:
-        """Whether this process is the first of a machine that the leader is not on."""
-        return self.local_rank == 0 and not self.leads
 
     def require_slices(self, batch_size: int) -> None:
         """Raise ConfigError unless every process gets an equal slice of a batch."""
@@ -61,15 +54,6 @@ class World:
         flags = torch.tensor([flag], dtype=torch.int32)
         dist.all_reduce(flags, dist.ReduceOp.MAX)
         return bool(flags.item())
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """Where an Interrupted passes, wait for the leader, who has more to save: torchrun ends all after the first."""
-        try:
-            yield
-        except Interrupted:
-            self.told(None)
-            raise
 
     def gathered(self, value: Any) -> list[Any]:
         """Every process's value, by rank, in the leader; nothing in the others."""
@@ -101,6 +85,6 @@ def world() -> Iterator[World]:
     # gloo beside NCCL: flags and small values go from CPU to CPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), size, int(os.environ["LOCAL_RANK"]))
+        yield World(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ganflow.errors import TrainingError
+from ganflow.errors import Interrupted, TrainingError
 
 PROCESSES = "GANFLOW_PROCESSES"
 """Environment variable: how many processes a training has, where it is not one for each GPU."""
@@ -46,6 +46,24 @@ def train(prepared: str, reference: str, out: str, section: str, count: int) -> 
             code = process.wait()
     if code:
         raise TrainingError(f"one of {count} training processes here ended with {code}; the lines above say why")
+
+
+def first_here() -> bool:
+    """Whether this process is the first that torchrun started on its machine."""
+    return os.environ.get("LOCAL_RANK") == "0"
+
+
+@contextmanager
+def all_stopped(told: Callable[[object], object]) -> Iterator[None]:
+    """Where an Interrupted passes, wait for the leader, who has more to save; `told` is `World.told`.
+
+    torchrun ends all processes after the first that ends in an error.
+    """
+    try:
+        yield
+    except Interrupted:
+        told(None)
+        raise
 
 
 @contextmanager

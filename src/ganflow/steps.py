@@ -118,6 +118,7 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
 def _train(prepared: str, reference: str | None, out: str, train: str, resume: bool) -> None:
     from ganflow.lineage import git_state, provenance
     from ganflow.parallel import world
+    from ganflow.processes import all_stopped, first_here
     from ganflow.tracking import training_run
     from ganflow.training import Judge, Mirror, begin, conclude
     from ganflow.training import train as run_training
@@ -129,14 +130,14 @@ def _train(prepared: str, reference: str | None, out: str, train: str, resume: b
         mirror = Mirror.of(model) if peers.leads else None
         state = begin(data, sets, settings, model, resume, peers, against, mirror)
         if not peers.leads:
-            with peers.saving():
+            with all_stopped(peers.told):
                 card = run_training(state, sets, data, settings, model, world=peers, stop=stop)
-            if peers.leads_elsewhere:
+            if first_here():  # which the leader is not on
                 write_json(model.card, card)
             return
         judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
         with (
-            peers.saving(),
+            all_stopped(peers.told),
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
             closing(mirror) if mirror else nullcontext(),
             progress("train") as advance,
