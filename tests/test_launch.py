@@ -46,6 +46,7 @@ def made(place: Path, kubernetes: State) -> Path:
     return model.path
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_told_with_its_last_lines_and_makes_room(place: Path, kubernetes: State) -> None:
     code = "import os; sys.exit(3) if os.environ['PET_NODE_RANK'] == '0' else time.sleep(60)"
     kubernetes.instead, kubernetes.restarts = [sys.executable, "-c", SAYS + code], 0
@@ -85,6 +86,7 @@ def test_a_cancelled_launcher_whose_api_is_down_says_that_the_job_goes_on(place:
     assert kubernetes.jobs
 
 
+@pytest.mark.slow
 def test_errors_of_the_api_are_lived_through_and_no_line_is_told_twice(
     place: Path, kubernetes: State, made: Path
 ) -> None:
@@ -102,6 +104,7 @@ def test_errors_of_the_api_are_lived_through_and_no_line_is_told_twice(
     assert (place / "model/samples/1.png").read_bytes() == b"picture"
 
 
+@pytest.mark.slow
 def test_a_launcher_that_is_tried_again_finds_its_job(place: Path, kubernetes: State, made: Path) -> None:
     kubernetes.instead[2] = "import time; time.sleep(4); " + kubernetes.instead[2]
     first = start(place, kubernetes)
@@ -166,6 +169,7 @@ def test_what_is_not_set_is_named(place: Path, kubernetes: State, name: str, cur
     assert not kubernetes.requests
 
 
+@pytest.mark.slow
 def test_the_exit_task_ends_what_killed_launchers_left(
     place: Path, kubernetes: State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +211,7 @@ def test_the_sdk_s_own_client_reads_the_job(place: Path, kubernetes: State) -> N
     assert "was deleted before its end" in ended(launcher, 1, 30)
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_for_its_nodes_says_so_once(place: Path, kubernetes: State, made: Path) -> None:
     kubernetes.instead[2] = kubernetes.instead[2].replace("time.sleep(1.5)", "time.sleep(8)")
     kubernetes.pending = True
@@ -218,6 +223,7 @@ def test_a_job_that_waits_for_its_nodes_says_so_once(place: Path, kubernetes: St
     assert (said.count("line 1"), said.count("line 2")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_node_whose_pod_is_replaced_is_listened_to_again(place: Path, kubernetes: State, made: Path) -> None:
     """An evicted pod stays in the list beside the new one."""
     kubernetes.instead[2] = kubernetes.instead[2].replace("time.sleep(1.5)", "time.sleep(4)")
