@@ -14,5 +14,5 @@ SMALL_IMAGE = f"ganflow-small:{__version__}"
 STEPS = ("prepare", "reference", "train", "evaluate", "register", "promote")
 """In data order; each is a folder here."""
 
-OTHERS = ("doctor", "shard", "merge", "summary", "best")
+OTHERS = ("doctor", "shard", "merge", "launch", "summary", "best")
 """What a cluster's run, or a sweep, has besides; each is a folder here."""

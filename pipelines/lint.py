@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ganflow.trainjob import TRAINJOB, pod_patch
 from pipelines.ir import Pipeline, Place, Tree
 
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.(parameters|artifacts)\[(?:'|\\?\")([^'\"\\]+)")
@@ -121,6 +122,28 @@ def accelerators(place: Place) -> Iterator[str]:
         yield "it has an accelerator and no retry, and such nodes are preempted; call set_retry"
 
 
+def launched_nodes(place: Place) -> Iterator[str]:
+    """The same of the nodes of a TrainJob, which a launcher of ours makes of an environment variable."""
+    variables = {variable["name"]: variable.get("value") for variable in (place.container or {}).get("env", [])}
+    if TRAINJOB not in variables:
+        return
+    job = json.loads(variables[TRAINJOB])
+    pod, trainer = pod_patch(job), job["trainer"]
+    if "@sha256:" not in trainer["image"]:
+        yield f"the image {trainer['image']} of its nodes is not named by its digest; name it as NAME@sha256:…"
+    if any("/" in resource for resource in trainer["resourcesPerNode"]["limits"]) and not pod.get("tolerations"):
+        yield "its nodes have accelerators and no toleration: nodes with accelerators are tainted as a rule"
+    memory = {volume["name"] for volume in pod.get("volumes", []) if volume.get("emptyDir", {}).get("medium")}
+    mounts = [mount for container in pod.get("containers", []) for mount in container.get("volumeMounts", [])]
+    if not any(mount["mountPath"] == "/dev/shm" and mount["name"] in memory for mount in mounts):
+        yield "its nodes have 64 MiB of /dev/shm; mount an emptyDir of medium Memory there"
+    limit, own = job.get("activeDeadlineSeconds"), int(place.kubernetes.get("activeDeadlineSeconds", 0))
+    if not limit:
+        yield "its nodes have no time limit; set activeDeadlineSeconds"
+    elif own and own <= limit:
+        yield f"it may run for {own} s and its nodes for {limit} s; give it more: it begins before them and ends after"
+
+
 def retry_windows(place: Place) -> Iterator[str]:
     """Argo counts the window from the first attempt's start, and kfp's default is an hour."""
     policy = place.task.get("retryPolicy", {})
@@ -188,6 +211,7 @@ RULES: dict[str, Callable[[Place], Iterable[str]]] = {
     "cached-side-effect": cached_side_effects,
     "loop-in-exit-handler": loops_in_exit_handlers,
     "accelerator": accelerators,
+    "launched-nodes": launched_nodes,
     "retry-window": retry_windows,
     "secret": secrets,
     "description": descriptions,

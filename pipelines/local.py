@@ -15,7 +15,7 @@ from kfp import local
 
 from ganflow.errors import ConfigError, GanflowError, Interrupted
 from ganflow.pin import BEGINNING
-from pipelines.resources import USER
+from ganflow.resources import USER
 
 LABEL = "ganflow.pipeline"
 """Of the containers: the process that started them."""

@@ -3,23 +3,18 @@
 All of it is compiled in as literals: a pipeline parameter inside an exit handler becomes a dangling reference.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl, kubernetes
 
+from ganflow import trainjob
 from ganflow.errors import ConfigError
-from ganflow.resources import Profile, Resources
+from ganflow.resources import CONFIG, MLFLOW, S3, USER, Profile, Resources
 
-CONFIG = (
-    "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL",
-    "AWS_DEFAULT_REGION", "GANFLOW_CHECKPOINTS", "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT",
-)  # fmt: skip
-"""Keys of the config map; MLFLOW_TRACKING_URI must be there."""
-S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-MLFLOW = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-USER = 1000
-"""Of the images."""
+LONGEST_SECONDS = 2**31 - 1
+"""What Kubernetes takes as a time limit."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,20 @@ class Target:
         _size(task, self.resources.light_cpu, self.resources.light_memory)
         kubernetes.set_timeout(task, self.resources.light_timeout_seconds)
         self._common(task, self.small_image, retry)
+
+    def launcher(self, task: Any) -> None:
+        """The task that makes a TrainJob of the profile's nodes, and follows it; it takes no accelerator itself."""
+        resources, profile = self.resources, self.profile
+        self.light(task)
+        kubernetes.set_timeout(task, min(profile.timeout_seconds + resources.light_timeout_seconds, LONGEST_SECONDS))
+        job = trainjob.spec(resources, profile, self.image)
+        task.set_env_variable(trainjob.TRAINJOB, json.dumps(job, sort_keys=True))
+        self.known_to_itself(task)
+
+    def known_to_itself(self, task: Any) -> None:
+        """A task whose pod knows its name and where it is, for what it asks of Kubernetes."""
+        for variable, field in (("POD_NAME", "name"), ("POD_UID", "uid"), ("POD_NAMESPACE", "namespace")):
+            kubernetes.use_field_path_as_env(task, variable, f"metadata.{field}")
 
     def exit(self, task: Any) -> None:
         """The exit task: KFP takes no retry from it."""

@@ -13,8 +13,8 @@ from components.prepare.component import prepare as prepare_step
 from components.promote.component import promote as promote_step
 from components.reference.component import reference as reference_step
 from components.register.component import register as register_step
-from components.train.component import train as train_step
 from pipelines.resources import Target
+from pipelines.trained import train_task
 
 
 def build(parallelism: int, target: Target | None = None) -> Any:
@@ -35,7 +35,7 @@ def build(parallelism: int, target: Target | None = None) -> Any:
         prepared = prepare_step(raw=raw, data=data)
         reference = reference_step(prepared=prepared.output, evaluate=evaluate)
         with dsl.ParallelFor(trainings, parallelism=parallelism) as train:
-            model = train_step(prepared=prepared.output, reference=reference.output, train=train)
+            model = train_task(prepared.output, reference.output, train, target)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
         chosen = best_step(models=dsl.Collected(model.output), evaluations=dsl.Collected(scored.outputs["evaluation"]))
         registered = register_step(
@@ -48,7 +48,6 @@ def build(parallelism: int, target: Target | None = None) -> Any:
         if target:
             target.heavy(prepared, 0)
             target.heavy(reference, 1)
-            target.heavy(model, target.profile.accelerators)
             target.heavy(scored, 1)
             for task in (chosen, registered, promoted):
                 target.light(task)

@@ -17,9 +17,9 @@ from components.promote.component import promote as promote_step
 from components.reference.component import reference as reference_step
 from components.register.component import register as register_step
 from components.summary.component import summary as summary_step
-from components.train.component import train as train_step
 from pipelines.resources import Target
 from pipelines.shards import prepare_in_shards
+from pipelines.trained import train_task
 
 
 def build(target: Target | None = None) -> Any:
@@ -42,7 +42,7 @@ def build(target: Target | None = None) -> Any:
             checked = _checked(raw, target)
             prepared = prepare_in_shards(raw, data, sharded) if sharded else prepare_step(raw=raw, data=data)
             reference = reference_step(prepared=prepared.output, evaluate=evaluate)
-            model = train_step(prepared=prepared.output, reference=reference.output, train=train)
+            model = train_task(prepared.output, reference.output, train, target)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
             registered = register_step(model=model.output, evaluation=scored.outputs["evaluation"], register=register)
             promoted = promote_step(registration=registered.output, promote=promote)
@@ -54,7 +54,6 @@ def build(target: Target | None = None) -> Any:
         if target:
             target.heavy(prepared, 0)
             target.heavy(reference, 1)
-            target.heavy(model, target.profile.accelerators)
             target.heavy(scored, 1)
             target.light(registered)
             target.light(promoted)
@@ -67,8 +66,9 @@ def _checked(raw: Any, target: Target | None) -> Any:
     if target is None or not target.resources.doctor:
         return None
     images, profile = f"{target.image} {target.small_image}", target.profile
-    task = doctor_step(raw=raw, images=images, accelerators=profile.accelerators, shm=profile.shm)
+    task = doctor_step(raw=raw, images=images, accelerators=profile.accelerators, shm=profile.shm, nodes=profile.nodes)
     target.heavy(task, profile.accelerators)
+    target.known_to_itself(task)
     return task.set_caching_options(False)
 
 
@@ -78,5 +78,7 @@ def _summarised(target: Target | None) -> AbstractContextManager[Any]:
         return nullcontext()
     task = summary_step(run=dsl.PIPELINE_JOB_ID_PLACEHOLDER).set_caching_options(False)
     target.exit(task)
+    if target.profile.nodes > 1:
+        target.known_to_itself(task)
     group: AbstractContextManager[Any] = dsl.ExitHandler(task, name="flow")
     return group

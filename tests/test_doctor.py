@@ -15,6 +15,7 @@ from time import time
 import pytest
 from registered import empty_store, use_store
 from servers import mlflow_server, s3, weed
+from trainer_api import trainer_api
 
 from ganflow import doctor
 from ganflow.doctor import Needs
@@ -119,7 +120,9 @@ def test_a_bare_machine_is_well_and_a_bare_pod_is_not(empty: Path, tmp_path: Pat
     assert "GANFLOW_CHECKPOINTS is not set; give it in the config map" in found["object store"]["said"]
     well = {name for name, finding in found.items() if finding["state"] == "ok"}
     assert well == {"tracking", "registry", "shared memory"}
-    assert {name for name, finding in found.items() if finding["state"] == "skipped"} == {"data", "gpu", "clock"}
+    assert {name for name, finding in found.items() if finding["state"] == "skipped"} == {
+        "data", "gpu", "several nodes", "clock",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("store")
@@ -130,6 +133,29 @@ def test_what_a_profile_wants_and_the_machine_lacks() -> None:
     assert "of 99 GPUs are visible" in found["gpu"].said
     assert "the profile wants 900Gi; mount a memory volume" in found["shared memory"].said
     assert "nowhere is not there" in found["data"].said
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_several_nodes_need_trainjobs_and_the_right_to_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(nodes: int = 2) -> tuple[str, str]:
+        [one] = [one for one in doctor.examine(Needs(nodes=nodes)) if one.check == "several nodes"]
+        return one.state, one.said
+
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    state, said = found()
+    assert (state, "set KUBECONFIG, or run in a pod" in said) == ("failed", True)
+    with trainer_api(tmp_path / "kubeconfig") as kubernetes:
+        assert found() == ("ok", "TrainJobs can be made in the namespace runs")
+        assert found(1)[0] == "skipped"
+        kubernetes.rights = {("create", "trainjobs"), ("get", "trainjobs"), ("list", "pods")}
+        state, said = found()
+        assert state == "failed"
+        assert "in the namespace runs we may not delete trainjobs, get pods/log; give the service account" in said
+        kubernetes.installed = False
+        assert "Kubernetes knows no TrainJobs; install Kubeflow Trainer" in found()[1]
 
 
 def test_a_wrong_clock_and_a_server_that_is_none(registry: str) -> None:

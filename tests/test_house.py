@@ -10,12 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "section", "resources", "config", "artifacts", "objects", "image_registry", "protocol", "cache", "device",
-    "randomness", "images", "folders", "page", "progress", "parallel", "data", "networks", "sampling", "losses",
-    "penalties", "augment", "history", "metrics", "training", "lineage", "report", "pictures", "evaluate", "compare",
-    "promotion", "shown", "sweep", "pin", "fetch", "drift", "plugins", "outbox", "pipeline_run", "courier", "tracking",
-    "kubeflow", "summary", "serving", "registry", "ledger", "ledger_store", "custody", "ancestry", "reproduce",
-    "doctor", "processes", "steps", "verbs", "custody_verbs", "data_verbs", "doctor_verb", "cli", "__main__",
+    "errors", "section", "resources", "config", "artifacts", "objects", "handover", "image_registry", "protocol",
+    "cache", "device", "randomness", "images", "folders", "page", "progress", "parallel", "data", "networks",
+    "sampling", "losses", "penalties", "augment", "history", "metrics", "training", "lineage", "report", "pictures",
+    "evaluate", "compare", "promotion", "shown", "sweep", "pin", "fetch", "drift", "plugins", "outbox",
+    "pipeline_run", "courier", "tracking", "kubeflow", "summary", "serving", "registry", "ledger", "ledger_store",
+    "custody", "ancestry", "reproduce", "trainjob", "cluster", "doctor", "processes", "node", "joblog", "launch",
+    "steps", "verbs", "custody_verbs", "data_verbs", "doctor_verb", "cli", "__main__",
 ]  # fmt: skip
 """The modules of ganflow in the order data flows; each imports only what stands before it."""
 

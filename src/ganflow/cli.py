@@ -62,6 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--reference", metavar="REFERENCE", help="keep the best state by an online FID against it")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the same run, if any")
 
+    node = add_verb(verbs, "train-node", "as a node of the TrainJob that the task launch makes", run_train_node, False)
+    for key in ("prepared", "reference", "model"):
+        node.add_argument(key, metavar=key.upper(), help="key of a folder in the store that GANFLOW_CHECKPOINTS names")
+    node.add_argument("train", metavar="TRAIN", help="the section train of params.yaml, as JSON")
+
     evaluate = add_verb(
         verbs, "evaluate", "score a model against the reference, or images against images", run_evaluate
     )
@@ -121,6 +126,13 @@ def run_train(arguments: Arguments) -> None:
 
     settings = section(arguments, "train")
     steps.train(arguments.prepared, arguments.reference, arguments.out, settings, resume=arguments.resume)
+
+
+def run_train_node(arguments: Arguments) -> None:
+    """`ganflow train-node`."""
+    from ganflow import steps
+
+    steps.train_node(arguments.prepared, arguments.reference, arguments.model, arguments.train)
 
 
 def run_evaluate(arguments: Arguments) -> None:

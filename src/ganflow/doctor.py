@@ -39,6 +39,8 @@ class Needs:
     """GPUs that a process here must see."""
     shm: str = "0Mi"
     """Size of /dev/shm, as Kubernetes writes it."""
+    nodes: int = 1
+    """Of one training; more than one are a TrainJob's."""
     cluster: bool = False
     """Nothing may be left unset that a cluster needs."""
 
@@ -68,6 +70,7 @@ def examine(needs: Needs) -> list[Finding]:
         "registry": _registry,
         "gpu": _gpu,
         "shared memory": _shared_memory,
+        "several nodes": _several_nodes,
         "clock": _clock,
     }
     found = [_finding(name, partial(run, needs)) for name, run in checks.items()]
@@ -179,6 +182,26 @@ def _shared_memory(needs: Needs) -> str:
             "pipeline does), or start the container with --shm-size"
         )
     return f"{size >> 20} MiB"
+
+
+def _several_nodes(needs: Needs) -> str:
+    """What the task launch asks of Kubernetes, by the rights of whoever asks here."""
+    if needs.nodes == 1:
+        raise _Unset("the profile has one node")
+    from ganflow.cluster import Cluster
+    from ganflow.trainjob import GROUP, PLURAL
+
+    cluster = Cluster(patience_seconds=TIMEOUT_SECONDS)
+    cluster.require_trainjobs()
+    asked = [(verb, PLURAL, GROUP) for verb in ("create", "get", "delete")]
+    asked += [("list", "pods", ""), ("get", "pods/log", "")]
+    missing = [f"{verb} {resource}" for verb, resource, group in asked if not cluster.may(verb, resource, group)]
+    if missing:
+        raise GanflowError(
+            f"in the namespace {cluster.namespace} we may not {', '.join(missing)}; give the service account the role "
+            "of deploy/base/runs/trainer.yaml"
+        )
+    return f"TrainJobs can be made in the namespace {cluster.namespace}"
 
 
 def _clock(needs: Needs) -> str:

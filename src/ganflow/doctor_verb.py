@@ -14,7 +14,7 @@ def add(verbs: Any) -> None:
         verbs, "doctor", "is everything there that a run needs? a line a check, with the cure", run_doctor
     )
     doctor.add_argument("--cluster", action="store_true", help="nothing may be unset that a cluster needs")
-    doctor.add_argument("--profile", metavar="NAME", help="one of resources.profiles: its GPUs and shared memory")
+    doctor.add_argument("--profile", metavar="NAME", help="one of resources.profiles: its GPUs, memory and nodes")
     doctor.add_argument(
         "--data", metavar="DATA", help="what `dvc add` versions, a file of `ganflow data pin`, or its text"
     )
@@ -34,6 +34,7 @@ def run_doctor(arguments: Arguments) -> None:
         images=tuple(arguments.image),
         accelerators=profile.accelerators if profile else 0,
         shm=profile.shm if profile else "0Mi",
+        nodes=profile.nodes if profile else 1,
         cluster=arguments.cluster,
     )
     findings = doctor.examine(needs)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ganflow.section import Section
+from ganflow.section import Positive, Section
 
 Cpu = Annotated[str, Field(pattern=r"^\d+m$|^\d+(\.\d+)?$")]
 """CPUs as Kubernetes writes them: 4 or 500m."""
@@ -15,7 +15,15 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 """Of a Kubernetes object."""
 MAX_SHARDS = 8
 """The component merge has this many inputs."""
-
+CONFIG = (
+    "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION", "GANFLOW_CHECKPOINTS", "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT",
+)  # fmt: skip
+"""Keys of the config map; MLFLOW_TRACKING_URI must be there."""
+S3 = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+MLFLOW = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+USER = 1000
+"""Of the images."""
 
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -42,6 +50,8 @@ class Profile(Section):
     """Resource name of the accelerator, nvidia.com/gpu for example; null: none."""
     accelerators: Annotated[int, Field(ge=0)] = 0
     """Of one training pod, which runs a process for each; reference and evaluate get one."""
+    nodes: Positive = 1
+    """More than one: the training is a TrainJob of this many pods, which the task launch starts and follows."""
     cpu: Cpu = "4"
     """CPUs of a pod, requested and at most."""
     memory: Memory = "16Gi"
@@ -93,11 +103,11 @@ class Resources(Section):
     config_map: Name = "ganflow"
     """Config map with MLFLOW_TRACKING_URI, AWS_ENDPOINT_URL and the rest of what is no secret."""
     light_cpu: Cpu = "1"
-    """CPUs of register, promote, merge and summary."""
+    """CPUs of launch, best, register, promote and summary."""
     light_memory: Memory = "2Gi"
-    """Memory of register, promote, merge and summary."""
+    """Memory of launch, best, register, promote and summary."""
     light_timeout_seconds: Seconds = 3600
-    """Time limit of register, promote, merge and summary."""
+    """Time limit of best, register, promote and summary; launch has it on top of the time of its training."""
     retries: Annotated[int, Field(ge=0)] = 3
     """How often a task whose pod failed, or was preempted, is tried again."""
     backoff_seconds: Seconds = 60
@@ -105,7 +115,7 @@ class Resources(Section):
     backoff_factor: Annotated[float, Field(ge=1)] = 2.0
     """Each further wait is this much longer."""
     grace_seconds: Seconds = 30
-    """From SIGTERM to SIGKILL. KFP 2.17 cannot set it on its pods, where it is 30: change it with that."""
+    """From SIGTERM to SIGKILL. KFP 2.17 cannot set it on its own pods, where it is 30; a TrainJob's pods get it."""
     deadline_seconds: Seconds = 259200
     """A run that takes longer is ended."""
     ttl_seconds: Seconds = 604800
@@ -114,5 +124,6 @@ class Resources(Section):
         "cpu": Profile(),
         "gpu": _GPU,
         "multi-gpu": _GPU.model_copy(update=_WIDE),
+        "multi-node": _GPU.model_copy(update=_WIDE | {"nodes": 2}),
     }
     """By name; `ganflow pipeline compile --profile NAME` takes one."""

@@ -3,6 +3,7 @@
 The command line, dvc, kfp.local and a cluster all come through here, so that they give the same numbers.
 """
 
+import os
 import re
 import signal
 import threading
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ganflow import config
 from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
-from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted
+from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted, TrainingError
 from ganflow.progress import progress
 from ganflow.promotion import Decision
 
@@ -25,14 +26,14 @@ SUMMARY = ("name", "train", "held_out", "resolution", "channels", "classes", "ra
 """What a model remembers of its data."""
 
 
-def doctor(raw: str, images: str, accelerators: int, shm: str, out: str) -> None:
+def doctor(raw: str, images: str, accelerators: int, shm: str, nodes: int, out: str) -> None:
     """Look whether a pod has all that a run needs; `out` is the findings as Markdown.
 
     Raises GanflowError, with every cure, when something is missing.
     """
     from ganflow.doctor import Needs, examine, failures, markdown, table
 
-    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, cluster=True))
+    found = examine(Needs(raw, tuple(images.split()), accelerators, shm, nodes, cluster=True))
     print(table(found))
     write_text(Path(out), markdown(found))
     if failed := failures(found):
@@ -100,11 +101,24 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
     """Train (section `train`) under one MLflow run; SIGTERM and Ctrl-C save, and raise Interrupted.
 
     The best state by the online FID against `reference` is kept; with None the last one is. Under torchrun the
-    leading process alone logs and writes. GANFLOW_CHECKPOINTS names a store that keeps the checkpoints of a pod that
-    may be preempted.
+    leading process alone logs and writes; on other machines `out` gets the card alone, which says that the training
+    came to its end. Nodes of a TrainJob raise TrainingError in place of Interrupted. GANFLOW_CHECKPOINTS names a store
+    that keeps the checkpoints of a pod that may be preempted.
     """
+    from ganflow.processes import NODES
+
+    try:
+        _train(prepared, reference, out, train, resume)
+    except Interrupted as stopped:
+        if NODES in os.environ:  # a process that ends well is done to torchrun, which waits minutes for the other nodes
+            raise TrainingError(str(stopped)) from stopped
+        raise
+
+
+def _train(prepared: str, reference: str | None, out: str, train: str, resume: bool) -> None:
     from ganflow.lineage import git_state, provenance
     from ganflow.parallel import world
+    from ganflow.processes import all_stopped, first_here
     from ganflow.tracking import training_run
     from ganflow.training import Judge, Mirror, begin, conclude
     from ganflow.training import train as run_training
@@ -116,10 +130,14 @@ def train(prepared: str, reference: str | None, out: str, train: str, resume: bo
         mirror = Mirror.of(model) if peers.leads else None
         state = begin(data, sets, settings, model, resume, peers, against, mirror)
         if not peers.leads:
-            run_training(state, sets, data, settings, model, world=peers, stop=stop)
+            with all_stopped(peers.told):
+                card = run_training(state, sets, data, settings, model, world=peers, stop=stop)
+            if first_here():  # which the leader is not on
+                write_json(model.card, card)
             return
         judge = Judge(Reference(Path(reference)), settings) if reference and settings.online_fid_images else None
         with (
+            all_stopped(peers.told),
             training_run(settings.model_dump(mode="json"), data, git_state(), model.mlflow_run) as run,
             closing(mirror) if mirror else nullcontext(),
             progress("train") as advance,
@@ -157,6 +175,28 @@ def train_in_pod(prepared: str, reference: str, out: str, train_text: str) -> No
     train_by_all(prepared, reference, out, train_text, count)
     if not Model(Path(out)).card.exists():
         raise Interrupted("stopped, with all saved; the next attempt goes on from there")
+
+
+def train_node(prepared: str, reference: str, out: str, train_text: str) -> None:
+    """As a node of the TrainJob that `launch` makes: fetch, `train --resume` with the other nodes, send the model.
+
+    All but `train_text`, the section `train`, are keys of folders in the store that GANFLOW_CHECKPOINTS names.
+    """
+    from ganflow.node import train_node
+
+    train_node(prepared, reference, out, train_text)
+
+
+def launch(prepared: str, reference: str, out: str, train_text: str) -> None:
+    """`train` on several nodes: a TrainJob of Kubeflow Trainer, followed to its end. `out` gets the model.
+
+    Raises GanflowError when the job fails, and Interrupted when SIGTERM came: the job is deleted then.
+    """
+    from ganflow.launch import launch
+
+    parse(config.Train, train_text, "train")
+    with stop_signals() as stop:
+        launch(Path(prepared), Path(reference), Path(out), train_text, stop)
 
 
 def _sets(prepared: Prepared) -> tuple["Sets", dict[str, Any]]:
@@ -253,10 +293,14 @@ def summary(run: str, state: str, error: str | None, out: str, overview: str) ->
     """The exit task of a Kubeflow run: how it ended, into `out` (JSON), `overview` (Markdown), MLflow and the webhook.
 
     `state` and `error` are Kubeflow's own words on the tasks. A server that is down is said in the summary, and fails
-    nothing: this task reports on failures.
+    nothing: this task reports on failures. TrainJobs that have lost their launchers are deleted.
     """
     from ganflow.summary import conclude
 
+    if os.environ.get("POD_NAMESPACE"):  # set where launchers may have left a TrainJob
+        from ganflow.launch import end_jobs
+
+        end_jobs(run)
     conclude(run, state, error, Path(out), Path(overview))
 
 

@@ -227,7 +227,7 @@ def test_every_binding_is_of_a_run_s_service_account(name, namespace):
     manifests = overlay(name)
     there = {identity(manifest) for manifest in manifests}
     bindings = [m for m in manifests if m["kind"].endswith("Binding")]
-    assert {b["metadata"]["name"] for b in bindings} >= {"ganflow-pipelines"}
+    assert {b["metadata"]["name"] for b in bindings} >= {"ganflow-pipelines", "ganflow-trainer"}
     for binding in bindings:
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "ganflow", "namespace": namespace}]
         role = binding["roleRef"]
@@ -263,9 +263,29 @@ def test_the_quota_has_room_for_every_profile():
         pytest.skip("params.yaml has no section resources")
     quota = next(m for m in overlay("production") if m["kind"] == "ResourceQuota")["spec"]["hard"]
     for profile in resources["profiles"].values():
-        assert int(profile["cpu"]) < int(quota["requests.cpu"])
-        assert int(profile["memory"].removesuffix("Gi")) < int(quota["requests.memory"].removesuffix("Gi"))
-        assert profile["accelerators"] <= int(quota["requests.nvidia.com/gpu"])
+        nodes = profile["nodes"]
+        assert nodes * int(profile["cpu"]) < int(quota["requests.cpu"])
+        assert nodes * int(profile["memory"].removesuffix("Gi")) < int(quota["requests.memory"].removesuffix("Gi"))
+        assert nodes * profile["accelerators"] <= int(quota["requests.nvidia.com/gpu"])
+
+
+@needs_kubectl
+def test_the_policy_of_nodes_selects_what_a_trainjob_s_pods_are_labelled():
+    labels = pytest.importorskip("ganflow.trainjob").LABELS
+    policies = {m["metadata"]["name"]: m["spec"] for m in overlay("production") if m["kind"] == "NetworkPolicy"}
+    nodes = policies["ganflow-nodes"]
+    assert nodes["podSelector"]["matchLabels"].items() <= labels.items()
+    assert nodes["ingress"] == [{"from": [{"podSelector": nodes["podSelector"]}]}], "nobody but each other calls them"
+    assert {"to": [{"podSelector": nodes["podSelector"]}]} in nodes["egress"], "on any port"
+
+
+@needs_kubectl
+@pytest.mark.parametrize("name", ["kind", "production"])
+def test_the_launcher_s_role_is_what_it_asks_for_and_no_more(name):
+    role = next(m for m in overlay(name) if m["kind"] == "Role" and m["metadata"]["name"] == "ganflow-trainer")
+    rights = {(verb, what) for rule in role["rules"] for verb in rule["verbs"] for what in rule["resources"]}
+    trainjobs = {(verb, "trainjobs") for verb in ("create", "get", "list", "delete")}
+    assert rights == trainjobs | {("list", "pods"), ("get", "pods/log")}
 
 
 @needs_kubectl

@@ -35,7 +35,7 @@ def test_a_tag_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_profile_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compile_(tmp_path / "x.yaml", *PINNED, "--profile", "tpu") == 2
-    assert "there is no profile tpu; resources.profiles has cpu, gpu, multi-gpu" in capsys.readouterr().err
+    assert "there is no profile tpu; resources.profiles has cpu, gpu, multi-gpu, multi-node" in capsys.readouterr().err
 
 
 def test_resources_come_from_params_and_the_command_line(tmp_path: Path) -> None:
@@ -69,6 +69,7 @@ def test_resources_come_from_params_and_the_command_line(tmp_path: Path) -> None
         ("resources.profiles.gpu.memory=lots", r"resources\.profiles\.gpu\.memory is 'lots'"),
         ("resources.profiles.gpu.memry=8Gi", r"memry is not a parameter"),
         ("resources.profiles.gpu.accelerator=null", "accelerator and accelerators go together"),
+        ("resources.profiles.cpu.nodes=0", r"nodes is 0"),
         ("resources.profiles.cpu.shards=99", r"shards is 99"),
         ("resources.deadline_seconds=0", r"deadline_seconds is 0"),
         ("resources.s3_secret=Not A Name", r"s3_secret is 'Not A Name'"),

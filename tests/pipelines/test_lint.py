@@ -10,6 +10,7 @@ import yaml
 from kfp import dsl, kubernetes
 
 from ganflow.cli import main
+from ganflow.trainjob import TRAINJOB, pod_patch
 from pipelines.compile import compiled, pipeline_yaml
 from pipelines.ir import Pipeline, read
 from pipelines.lint import PIPELINE_RULES, RULES, lint
@@ -116,7 +117,7 @@ def gpu(task: Any, *but: str) -> Any:
     return task
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "multi-gpu"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "multi-gpu", "multi-node"])
 def test_ours_are_clean(profile: str) -> None:
     assert lint(parsed(pipeline_yaml(profile, None, IMAGE, IMAGE))) == []
 
@@ -189,6 +190,27 @@ def test_a_loop_in_an_exit_handler() -> None:
 @pytest.mark.parametrize("lack", ["toleration", "shm", "timeout", "retry"])
 def test_a_gpu_task_that_lacks_something(lack: str) -> None:
     assert of(lambda text: gpu(good(text=text), lack)) == [("good", "accelerator")]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda job: job["trainer"].update(image="ganflow:1"), "the image ganflow:1 of its nodes is not named by"),
+        (lambda job: pod_patch(job).pop("tolerations"), "its nodes have accelerators and no toleration"),
+        (lambda job: pod_patch(job).update(volumes=[]), "its nodes have 64 MiB of /dev/shm"),
+        (lambda job: job.pop("activeDeadlineSeconds"), "its nodes have no time limit"),
+        (lambda job: job.update(activeDeadlineSeconds=99999), "it may run for 90000 s and its nodes for 99999 s"),
+    ],
+)
+def test_nodes_that_a_launcher_starts_and_that_lack_something(change: Callable[[Any], Any], said: str) -> None:
+    pipeline = parsed(pipeline_yaml("multi-node", None, IMAGE, IMAGE))
+    variables = pipeline.executors()["exec-launch"]["container"]["env"]
+    [variable] = [one for one in variables if one["name"] == TRAINJOB]
+    change(job := json.loads(variable["value"]))
+    variable["value"] = json.dumps(job)
+    [finding] = lint(pipeline)
+    assert (finding.task, finding.rule) == ("flow/launch", "launched-nodes")
+    assert finding.said.startswith(said)
 
 
 def test_a_retry_that_comes_too_late() -> None:

@@ -43,6 +43,12 @@ def test_the_graph() -> None:
     assert wide["root"]["dag"]["tasks"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 7}
 
 
+def test_trainings_on_several_nodes_are_launched() -> None:
+    sweep = yaml.safe_load(sweep_yaml("multi-node", 2).split("---")[0])
+    assert set(sweep["components"]["comp-for-loop-1"]["dag"]["tasks"]) == {"launch", "evaluate"}
+    assert sweep["root"]["dag"]["tasks"]["best"]["dependentTasks"] == ["for-loop-1"]
+
+
 def test_grid_and_list_together() -> None:
     params = load(ROOT / "params.yaml", [GRID, "sweep.trials=[{width: 64}]"])
     made = [json.loads(text) for text in trainings(params)]

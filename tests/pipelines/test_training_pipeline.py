@@ -1,5 +1,6 @@
 """The Kubeflow pipeline as compiled for every profile: the graph of dvc.yaml and promote, cached where it may be."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from conftest import shell
 
 from components import IMAGE, SMALL_IMAGE
+from ganflow import trainjob
 from ganflow.resources import Resources
 from pipelines.compile import pipeline_yaml
 from pipelines.ir import Pipeline, read, violation
@@ -120,7 +122,7 @@ def test_every_parameter_is_a_described_string(pipeline: Pipeline) -> None:
 def test_images_are_two(pipeline: Pipeline) -> None:
     images = {place.path[-1]: place.container["image"] for place in pipeline.places() if place.container}
     small = {name for name, image in images.items() if image == SMALL_IMAGE}
-    assert small == {"register", "promote", "summary"}
+    assert small - {"launch"} == {"register", "promote", "summary"}
     assert set(images.values()) == {IMAGE, SMALL_IMAGE}
 
 
@@ -139,6 +141,7 @@ def test_accelerators_go_to_the_tasks_that_compute() -> None:
     assert counts["cpu"] == {}
     assert counts["gpu"] == {"reference": (gpu, "1"), "train": (gpu, "1"), "evaluate": (gpu, "1")}
     assert counts["multi-gpu"] == {"reference": (gpu, "1"), "train": (gpu, "4"), "evaluate": (gpu, "1")}
+    assert counts["multi-node"] == {"reference": (gpu, "1"), "evaluate": (gpu, "1")}, "the nodes have the others"
 
 
 def test_every_task_has_its_limits_and_secrets_by_reference(pipeline: Pipeline) -> None:
@@ -232,8 +235,32 @@ def test_a_doctor_comes_first_where_it_is_asked_for() -> None:
     assert "doctor" not in flow(read(golden("gpu")))
 
 
-def test_shards_are_tasks_that_are_merged() -> None:
-    tasks = flow(read(golden("multi-gpu")))
+def test_several_nodes_are_launched_by_a_light_task_in_train_s_place() -> None:
+    several = Resources().profiles["gpu"].model_copy(update={"nodes": 2})
+    documents = yaml_of(pipeline_yaml("gpu", Resources(profiles={"gpu": several})))
+    one, nodes = pipeline_graph(read(golden("gpu"))), pipeline_graph(Pipeline(documents[0], documents[1]))
+    assert nodes.pop("launch") == one.pop("train")
+    for reader in ("evaluate", "register"):
+        assert nodes[reader]["inputs"].pop("model") == ("launch", "model")
+        assert one[reader]["inputs"].pop("model") == ("train", "model")
+    assert nodes == one
+    [launcher] = [place for place in read(golden("multi-node")).places() if place.path[-1] == "launch"]
+    assert launcher.container
+    variables = {variable["name"]: variable["value"] for variable in launcher.container["env"]}
+    profile = Resources().profiles["multi-node"]
+    assert json.loads(variables["GANFLOW_TRAINJOB"]) == trainjob.spec(Resources(), profile, IMAGE)
+    assert int(launcher.kubernetes["activeDeadlineSeconds"]) == profile.timeout_seconds + 3600
+    [last] = [place for place in read(golden("multi-node")).places() if place.is_exit]
+    assert "POD_NAMESPACE" in {one["name"] for one in last.kubernetes["fieldPathAsEnv"]}, "it ends what is left"
+    fields = {one["name"]: one["fieldPath"] for one in launcher.kubernetes["fieldPathAsEnv"]}
+    assert {fields[f"POD_{name}"] for name in ("NAME", "UID", "NAMESPACE")} == {
+        "metadata.name", "metadata.uid", "metadata.namespace",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["multi-gpu", "multi-node"])
+def test_shards_are_tasks_that_are_merged(profile: str) -> None:
+    tasks = flow(read(golden(profile)))
     shards = sorted(name for name in tasks if name.startswith("shard"))
     parts = [tasks[name]["inputs"]["parameters"]["part"]["runtimeValue"]["constant"] for name in shards]
     assert parts == ["0/4", "1/4", "2/4", "3/4"]
@@ -241,7 +268,7 @@ def test_shards_are_tasks_that_are_merged() -> None:
     order = [sources[name]["taskOutputArtifact"]["producerTask"] for name in ("first", "second", "third", "fourth")]
     assert order == shards
     assert len(sources) == 4
-    for reader in ("reference", "train"):
+    for reader in ("reference", "launch" if profile == "multi-node" else "train"):
         assert tasks[reader]["inputs"]["artifacts"]["prepared"]["taskOutputArtifact"] == {
             "producerTask": "merge",
             "outputArtifactKey": "prepared",

@@ -69,7 +69,7 @@ def test_a_killed_process_ends_the_pod_and_the_next_gives_the_same_bits(pod: Pat
     both[1].send_signal(signal.SIGKILL)
     said, _ = first.communicate()
     assert first.returncode == 1
-    assert "one of 2 training processes ended with" in said
+    assert "one of 2 training processes here ended with" in said
     second = start(pod, "model")
     said, _ = second.communicate()
     assert second.returncode == 0, said

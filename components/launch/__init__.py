@@ -1,0 +1,1 @@
+"""The step train on several nodes."""
