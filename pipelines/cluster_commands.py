@@ -16,7 +16,7 @@ def add(actions: Any, add_target: Callable[[Any], None]) -> None:
     """Add the verbs."""
     submitter = add_verb(actions, "submit", "start a run on the cluster", run_submit)
     submitter.add_argument(
-        "raw", metavar="RAW", nargs="?", default="data/fashion-mnist", help="tracked by DVC, or a pin"
+        "raw", metavar="RAW", nargs="?", default="data/fashion-mnist", help="tracked by DVC, or a pin, or its file"
     )
     add_target(submitter)
     submitter.add_argument("--experiment", default="ganflow", metavar="NAME")

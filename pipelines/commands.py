@@ -124,10 +124,11 @@ def run_local(arguments: Arguments) -> None:
     """`ganflow pipeline run`."""
     from ganflow.artifacts import read_json
     from ganflow.config import load
+    from ganflow.pin import given_pin
     from pipelines import local, sweep, training
     from pipelines.submit import arguments as pipeline_arguments
 
-    raw = arguments.raw if arguments.raw.startswith("{") else str(Path(arguments.raw).resolve())
+    raw = given_pin(arguments.raw) or str(Path(arguments.raw).resolve())
     params = load(arguments.params, arguments.overrides)
     given = pipeline_arguments(raw, params, arguments.pipeline)
     pipeline = sweep.build(params.sweep.parallelism) if arguments.pipeline == "sweep" else training.build()

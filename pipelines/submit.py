@@ -61,9 +61,9 @@ def arguments(raw: str, params: Params, pipeline: str = "training") -> dict[str,
 
 def data_pin(raw: str) -> str:
     """What the pods are given as raw images: the pin of a set that DVC keeps here, or `raw` itself, if it is a pin."""
-    from ganflow.pin import make_pin
+    from ganflow.pin import given_pin, make_pin
 
-    return raw if raw.startswith("{") else make_pin(Path(raw)).model_dump_json()
+    return given_pin(raw) or make_pin(Path(raw)).model_dump_json()
 
 
 def submit(cluster: Cluster, order: Order) -> str:

@@ -58,12 +58,10 @@ def _profile(arguments: Arguments) -> Any:
 
 def _raw(data: str | None) -> str | None:
     """A pin's text as it is, or from its file; a versioned set is pinned; any other path is itself."""
-    from ganflow.pin import BEGINNING, make_pin
+    from ganflow.pin import given_pin, make_pin
 
-    if data is None or data.startswith(BEGINNING):
-        return data
+    if data is None:
+        return None
     path = Path(data)
-    if path.suffix == ".json" and path.is_file():
-        return path.read_text().strip()
     versioned = path if path.suffix == ".dvc" else path.with_name(f"{path.name}.dvc")
-    return make_pin(path).model_dump_json() if versioned.is_file() else data
+    return given_pin(data) or (make_pin(path).model_dump_json() if versioned.is_file() else data)

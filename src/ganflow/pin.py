@@ -54,6 +54,19 @@ def read_pin(text: str) -> Pin:
         ) from error
 
 
+def given_pin(given: str) -> str | None:
+    """A pin's text, given as such or as the file that `ganflow data pin` wrote; None for any other path.
+
+    Raises DataError for a text that is no pin.
+    """
+    path = Path(given)
+    if not given.startswith(BEGINNING):
+        if path.suffix != ".json" or not path.is_file():
+            return None
+        given = path.read_text()
+    return read_pin(given).model_dump_json()
+
+
 def make_pin(target: Path) -> Pin:
     """Pin a set that `dvc add` versions; `target` is its path, or its .dvc file.
 

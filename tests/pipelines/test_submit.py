@@ -92,11 +92,20 @@ def test_waiting_says_how_it_ended(kfp: State, capsys: pytest.CaptureFixture[str
     assert "failed" in capsys.readouterr().err
 
 
-def test_a_pin_is_taken_as_it_is(kfp: State) -> None:
+def test_a_pin_is_taken_as_it_is_and_from_its_file(kfp: State, tmp_path: Path) -> None:
     assert submit() == 0
     pin = kfp.runs[0].runtime_config.parameters["raw"]
     assert main(["pipeline", "submit", pin, *PINNED]) == 0
     assert kfp.runs[1].runtime_config.parameters["raw"] == pin
+    (tmp_path / "pin.json").write_text(pin)
+    assert main(["pipeline", "submit", str(tmp_path / "pin.json"), *PINNED]) == 0
+    assert kfp.runs[2].runtime_config.parameters["raw"] == pin
+
+
+def test_a_pin_that_is_none_is_refused_before_anything_is_sent(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipeline", "submit", "{}", *PINNED]) == 1
+    assert "this is no pin" in capsys.readouterr().err
+    assert kfp.requests == []
 
 
 def test_what_dvc_does_not_keep_is_refused(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
