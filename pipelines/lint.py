@@ -156,6 +156,13 @@ def retry_windows(place: Place) -> Iterator[str]:
         )
 
 
+def retry_factors(place: Place) -> Iterator[str]:
+    """Argo reads the factor as a whole number, and ends a task in error at its first failure where it is none."""
+    factor = float(place.task.get("retryPolicy", {}).get("backoffFactor", 1))
+    if factor != int(factor):
+        yield f"its backoff factor is {factor:g}, where Argo takes whole numbers only; give set_retry a whole one"
+
+
 def secrets(place: Place) -> Iterator[str]:
     """Secrets belong into Kubernetes secrets: the compiled file is kept and shown to everybody."""
     container = place.container or {}
@@ -213,6 +220,7 @@ RULES: dict[str, Callable[[Place], Iterable[str]]] = {
     "accelerator": accelerators,
     "launched-nodes": launched_nodes,
     "retry-window": retry_windows,
+    "retry-factor": retry_factors,
     "secret": secrets,
     "description": descriptions,
     "dict-parameter": dict_parameters,

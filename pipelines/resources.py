@@ -26,8 +26,16 @@ class Target:
     image: str
     small_image: str
 
-    def heavy(self, task: Any, accelerators: int, retry: bool = True) -> None:
-        """A task on images or models, with this many accelerators if the profile has any."""
+    def prepare(self, task: Any) -> None:
+        """A task that only reads and writes images: it stands on any node, not on those of the accelerators."""
+        profile = self.profile
+        task.set_container_image(self.image)
+        _size(task, profile.prepare_cpu or profile.cpu, profile.prepare_memory or profile.memory)
+        kubernetes.set_timeout(task, profile.timeout_seconds)
+        self._common(task, self.image)
+
+    def heavy(self, task: Any, accelerators: int) -> None:
+        """A task on models, with this many accelerators if the profile has any."""
         profile = self.profile
         task.set_container_image(self.image)
         _size(task, profile.cpu, profile.memory)
@@ -39,7 +47,7 @@ class Target:
                 kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
             for label, value in sorted(profile.node_selector.items()):
                 kubernetes.add_node_selector(task, label, value)
-        self._common(task, self.image, retry)
+        self._common(task, self.image)
 
     def light(self, task: Any, retry: bool = True) -> None:
         """A task that only talks to servers."""
@@ -68,6 +76,8 @@ class Target:
         kubernetes.use_secret_as_env(
             task, self.resources.webhook_secret, {"GANFLOW_WEBHOOK": "GANFLOW_WEBHOOK"}, optional=True
         )
+        # Where Kubeflow has many users, its PodDefault of this label mounts the token that the API asks for.
+        kubernetes.add_pod_label(task, "access-ml-pipeline", "true")
 
     def config(self) -> Any:
         """Of the run: its time limit, and how long its pods are kept."""
@@ -76,7 +86,7 @@ class Target:
             active_deadline_seconds=self.resources.deadline_seconds,
         )
 
-    def _common(self, task: Any, image: str, retry: bool) -> None:
+    def _common(self, task: Any, image: str, retry: bool = True) -> None:
         resources = self.resources
         if retry:
             # Argo counts the window from the first attempt's start, and ends a retry that runs beyond it; kfp's

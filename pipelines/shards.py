@@ -14,10 +14,12 @@ PARTS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eig
 """The inputs of merge."""
 
 
-def prepare_in_shards(raw: Any, data: Any, target: Target) -> Any:
-    """The task that merges what as many tasks prepare as the profile has shards."""
+def prepare_in_shards(raw: Any, data: Any, target: Target, checked: Any) -> Any:
+    """The task that merges what as many tasks prepare as the profile has shards, after the task `checked`, if any."""
     count = target.profile.shards
     pieces = [shard_step(raw=raw, data=data, part=f"{number}/{count}") for number in range(count)]
     for piece in pieces:
-        target.heavy(piece, 0)
+        target.prepare(piece)
+        if checked:
+            piece.after(checked)
     return merge_step(**{name: piece.output for name, piece in zip(PARTS, pieces, strict=False)})

@@ -46,7 +46,7 @@ def build(parallelism: int, target: Target | None = None) -> Any:
         for side_effect in (registered, promoted):
             side_effect.set_caching_options(False)
         if target:
-            target.heavy(prepared, 0)
+            target.prepare(prepared)
             target.heavy(reference, 1)
             target.heavy(scored, 1)
             for task in (chosen, registered, promoted):

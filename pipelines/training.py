@@ -40,7 +40,7 @@ def build(target: Target | None = None) -> Any:
         """
         with _summarised(target):
             checked = _checked(raw, target)
-            prepared = prepare_in_shards(raw, data, sharded) if sharded else prepare_step(raw=raw, data=data)
+            prepared = prepare_in_shards(raw, data, sharded, checked) if sharded else prepare_step(raw=raw, data=data)
             reference = reference_step(prepared=prepared.output, evaluate=evaluate)
             model = train_task(prepared.output, reference.output, train, target)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
@@ -52,7 +52,7 @@ def build(target: Target | None = None) -> Any:
         for side_effect in (registered, promoted):
             side_effect.set_caching_options(False)
         if target:
-            target.heavy(prepared, 0)
+            target.prepare(prepared)
             target.heavy(reference, 1)
             target.heavy(scored, 1)
             target.light(registered)

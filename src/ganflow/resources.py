@@ -44,7 +44,7 @@ class Toleration(Section):
 
 
 class Profile(Section):
-    """What the heavy tasks get: reference, train and evaluate; prepare too, without the accelerators."""
+    """What the heavy tasks get: reference, train and evaluate; prepare, which stands on any node, has its own size."""
 
     accelerator: str | None = None
     """Resource name of the accelerator, nvidia.com/gpu for example; null: none."""
@@ -56,6 +56,10 @@ class Profile(Section):
     """CPUs of a pod, requested and at most."""
     memory: Memory = "16Gi"
     """Memory of a pod, requested and at most; what lies in `shm` counts."""
+    prepare_cpu: Cpu | None = None
+    """CPUs of a pod that prepares images; null: as `cpu`."""
+    prepare_memory: Memory | None = None
+    """Memory of a pod that prepares images; null: as `memory`."""
     shm: Memory = "2Gi"
     """Size of /dev/shm, in memory: data loaders and NCCL need more than the 64 MiB of a container."""
     tolerations: list[Toleration] = []
@@ -79,6 +83,8 @@ _GPU = Profile(
     accelerators=1,
     cpu="8",
     memory="32Gi",
+    prepare_cpu="4",
+    prepare_memory="16Gi",
     shm="8Gi",
     tolerations=[Toleration(key="nvidia.com/gpu", effect="NoSchedule")],
 )
@@ -112,8 +118,8 @@ class Resources(Section):
     """How often a task whose pod failed, or was preempted, is tried again."""
     backoff_seconds: Seconds = 60
     """Wait before the first retry."""
-    backoff_factor: Annotated[float, Field(ge=1)] = 2.0
-    """Each further wait is this much longer."""
+    backoff_factor: Positive = 2
+    """Each further wait is this many times longer; Argo fails at a fraction."""
     grace_seconds: Seconds = 30
     """From SIGTERM to SIGKILL. KFP 2.17 cannot set it on its own pods, where it is 30; a TrainJob's pods get it."""
     deadline_seconds: Seconds = 259200

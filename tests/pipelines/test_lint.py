@@ -225,6 +225,13 @@ def test_a_retry_that_comes_too_late() -> None:
     assert of(wide) == []
 
 
+def test_retry_factor() -> None:
+    def draw(text: str) -> None:
+        good(text=text).set_retry(3, backoff_factor=1.5)
+
+    assert of(draw) == [("good", "retry-factor")]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -233,6 +233,21 @@ def test_a_doctor_comes_first_where_it_is_asked_for() -> None:
     assert place.accelerators
     assert {finding.rule for finding in lint(asked)} == {"unpinned-image"}
     assert "doctor" not in flow(read(golden("gpu")))
+    documents = yaml_of(pipeline_yaml("multi-gpu", Resources(doctor=True)))
+    roots = [name for name, task in flow(Pipeline(*documents)).items() if not task.get("dependentTasks")]
+    assert roots == ["doctor"], "no shard stands beside it"
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "multi-gpu", "multi-node"])
+def test_preparing_takes_no_place_of_an_accelerator(profile: str) -> None:
+    wanted = Resources().profiles[profile]
+    for place in read(golden(profile)).places():
+        if place.path[-1].startswith(("prepare", "shard", "merge")):
+            assert place.container
+            limits = place.container["resources"]
+            assert limits["resourceCpuLimit"] == (wanted.prepare_cpu or wanted.cpu)
+            assert limits["resourceMemoryLimit"] == (wanted.prepare_memory or wanted.memory)
+            assert "emptyDirMounts" not in place.kubernetes
 
 
 def test_several_nodes_are_launched_by_a_light_task_in_train_s_place() -> None:
