@@ -127,7 +127,7 @@ def conclude(folder: Prepared, made: Decoded, rows: Rows, settings: Data) -> dic
         np.save(folder.labels, labels)
     paths = [rows.finished(file.shard) for file in made.files]
     images = map_images(paths)
-    found = np.concatenate([np.load(rows.signatures(file.shard)) for file in made.files])
+    found = np.concatenate([np.load(rows.signatures(file.shard), mmap_mode="r") for file in made.files])
     findings = check(images, labels, found, train, made.classes or [], made.kinds)
     enforce(findings, settings.checks, made.name)
     files = [
