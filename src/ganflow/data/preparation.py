@@ -69,7 +69,7 @@ def prepare(
     above 64 MiB; labels.npy, int64 (N,), if the set has classes; findings.json, montage.png and card.html, what the
     checks found; and dataset.json, which lists every rejected file with its reason. Equal input and settings give equal
     bytes, by any number of processes (None: one a core). `advance(done, total)` is called as images pass. Memory does
-    not grow with the size or number of the images, but for the names of files and 64 bytes an image. What was
+    not grow with the size or number of the images, but for the names of files and some 130 bytes an image. What was
     interrupted goes on where it was, when neither the raw files nor the settings have changed. `sizes` says how much is
     taken at a time, and how large the files are.
 
