@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import shell
 from PIL import Image
-from raw_sets import encoded, mnist, run, write
+from raw_sets import encoded, mnist, pixels, run, write
 
 from ganflow.artifacts import Prepared
 from ganflow.config import Checks, Data
@@ -67,6 +67,16 @@ def test_near_duplicates_are_found_and_unlike_images_are_not(how):
     wanted = {(i, 2000 + i) for i in range(200)}
     assert len(pairs & wanted) >= 198
     assert not pairs - wanted
+
+
+@pytest.mark.parametrize("side", [28, 64])
+def test_every_colour_is_blank_and_a_single_other_pixel_is_not(side):
+    """A third of a grey value is no exact float, nor is the mean of many of them."""
+    colours = pixels(200, 3)[..., None, None]
+    images = np.broadcast_to(colours, (200, 3, side, side)).copy()
+    assert not signatures(images)[:, 0].any()
+    images[:, 1, 3, 5] ^= 1
+    assert (signatures(images)[:, 0] == 1).all()
 
 
 def test_a_flipped_or_a_blank_image_is_no_near_duplicate():

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from raw_sets import encoded, mnist, photos, pixels, run, tarred, traced, write, zipped
 
 from ganflow.config import Data
-from ganflow.data import prepare, writer
+from ganflow.data import prepare
+from ganflow.data.raw import Sizes
 from ganflow.data.writer import Rows
 from ganflow.errors import DataError
 
@@ -91,11 +92,10 @@ def test_advance_reaches_the_total(tmp_path):
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 3, 4, 0, 1, 2]])
 @pytest.mark.parametrize("keep", [[1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0]])
-@pytest.mark.parametrize("shard_bytes", [1 << 20, 2 * 48])
-def test_the_writer_makes_what_numpy_saves(tmp_path, monkeypatch, order, keep, shard_bytes):
-    monkeypatch.setattr(writer, "SHARD_BYTES", shard_bytes)
+@pytest.mark.parametrize("file_bytes", [1 << 20, 2 * 48])
+def test_the_writer_makes_what_numpy_saves(tmp_path, order, keep, file_bytes):
     images, kept = pixels(6, 3, 4, 4), np.array(keep, bool)
-    rows = Rows(tmp_path, 6, (3, 4, 4))
+    rows = Rows(tmp_path, 6, (3, 4, 4), Sizes(file_bytes=file_bytes))
     written = np.array([row for row in order if kept[row]])
     rows.put(written[:2], images[written[:2]])
     if len(written) > 2:

@@ -13,7 +13,9 @@ from raw_sets import encoded, photos, pixels, run, tarred, write, zipped
 
 from ganflow.artifacts import Prepared
 from ganflow.config import Data
-from ganflow.data import merge, prepare, prepare_piece, raw, writer
+from ganflow.data import merge, prepare, prepare_piece
+from ganflow.data.journal import SECONDS
+from ganflow.data.raw import SIZES, Sizes
 from ganflow.errors import ArtifactError, DataError, GanflowError
 from ganflow.images import Stack, open_prepared
 
@@ -35,18 +37,15 @@ def two_classes(n: int) -> dict[str, bytes]:
     return made | dict.fromkeys(sorted(made)[5:500:200], b"broken")
 
 
-def in_many_files(monkeypatch: pytest.MonkeyPatch, images: int = 100) -> None:
-    monkeypatch.setattr(writer, "SHARD_BYTES", images * 28 * 28)
+SMALL = Sizes(chunk_images=16)
 
 
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parent alone cuts chunks, so its limit is the processes' too."""
-    monkeypatch.setattr(raw, "CHUNK_IMAGES", 16)
+def in_files_of(images: int, chunk_images: int = 16) -> Sizes:
+    return Sizes(chunk_images, file_bytes=images * 28 * 28)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar.gz", "npy"])
-def test_any_number_of_processes_gives_the_same_bytes(tmp_path, monkeypatch, kind):
-    small_chunks(monkeypatch)
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path, kind):
     found = tmp_path / f"set.{kind}"
     if kind == "npy":
         np.save(found, pixels(1100, 40, 40))
@@ -54,17 +53,14 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path, monkeypatch, kin
         maker = {"folder": write, "zip": zipped, "tar": tarred, "tar.gz": lambda *set: tarred(*set, "w:gz")}[kind]
         maker(found, two_classes(150))
     for processes in (1, 3):
-        prepare(found, tmp_path / str(processes), SETTINGS, quiet, processes)
+        prepare(found, tmp_path / str(processes), SETTINGS, quiet, processes, SMALL)
     assert files(tmp_path / "1") == files(tmp_path / "3")
 
 
-@pytest.mark.parametrize("where", ["one file", "many files"])
-def test_an_interrupted_one_goes_on_where_it_was(tmp_path, monkeypatch, where):
-    small_chunks(monkeypatch)
-    if where == "many files":
-        in_many_files(monkeypatch)
+@pytest.mark.parametrize("sizes", [SMALL, in_files_of(100)], ids=["one file", "many files"])
+def test_an_interrupted_one_goes_on_where_it_was(tmp_path, sizes):
     found, out = write(tmp_path / "raw", two_classes(200)), tmp_path / "out"
-    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1)
+    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1, sizes)
     starts = []
     for _ in range(100):
         calls = []
@@ -75,7 +71,7 @@ def test_an_interrupted_one_goes_on_where_it_was(tmp_path, monkeypatch, where):
                 raise KeyboardInterrupt
 
         try:
-            prepare(found, out, SETTINGS, stop, 1)
+            prepare(found, out, SETTINGS, stop, 1, sizes)
             break
         except KeyboardInterrupt:
             assert not out.exists()
@@ -128,9 +124,8 @@ def test_a_killed_one_leaves_no_process_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["nothing", "content", "settings"])
-def test_other_raw_files_or_settings_begin_anew(tmp_path, monkeypatch, change):
+def test_other_raw_files_or_settings_begin_anew(tmp_path, change):
     """A file of the same size, too."""
-    small_chunks(monkeypatch)
     np.save(tmp_path / "a.npy", pixels(200, 28, 28))
 
     def stop(done, total):
@@ -138,31 +133,38 @@ def test_other_raw_files_or_settings_begin_anew(tmp_path, monkeypatch, change):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path / "a.npy", tmp_path / "out", SETTINGS, stop, 1)
+        prepare(tmp_path / "a.npy", tmp_path / "out", SETTINGS, stop, 1, SMALL)
     if change == "content":
         np.save(tmp_path / "a.npy", pixels(200, 28, 28, seed=1))
     settings = SETTINGS.model_copy(update={"seed": 1}) if change == "settings" else SETTINGS
     calls = []
-    prepare(tmp_path / "a.npy", tmp_path / "out", settings, lambda done, total: calls.append(done), 1)
+    prepare(tmp_path / "a.npy", tmp_path / "out", settings, lambda done, total: calls.append(done), 1, SMALL)
     assert (calls[0] <= 16) == (change != "nothing")
     prepare(tmp_path / "a.npy", tmp_path / "whole", settings, quiet, 1)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("reached", range(1, 6))
-def test_killed_while_files_are_finished(tmp_path, monkeypatch, reached):
-    """Without a chance to write the journal: what a finished file was made of must not be done again."""
-    small_chunks(monkeypatch)
-    in_many_files(monkeypatch, 20)
+@pytest.mark.parametrize("reached", [1, 3, 5])
+def test_killed_while_files_are_finished(tmp_path, reached):
+    """Without a chance to write the journal: what a finished file was made of must not be done again, in part least."""
+    sizes = in_files_of(20)
     found = write(tmp_path / "raw", two_classes(60))
     child = os.fork()
     if child == 0:
-        wanted = tmp_path / ".out.partial" / f"images-{reached:05}.npy"
-        prepare(found, tmp_path / "out", SETTINGS, lambda done, total: os._exit(9) if wanted.exists() else None, 1)
+        wanted, calls = tmp_path / ".out.partial" / f"images-{reached:05}.npy", []
+
+        def kill(done, total):
+            calls.append(done)
+            if wanted.exists():
+                os._exit(9)
+            if len(calls) == 1:
+                time.sleep(SECONDS)  # the next chunk is in the journal on the disk, and those behind it are not yet
+
+        prepare(found, tmp_path / "out", SETTINGS, kill, 1, sizes)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    prepare(found, tmp_path / "out", SETTINGS, quiet, 1)
-    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1)
+    prepare(found, tmp_path / "out", SETTINGS, quiet, 1, sizes)
+    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1, sizes)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
@@ -176,8 +178,7 @@ def test_a_second_process_at_the_same_output_is_refused(tmp_path):
     prepare(found, tmp_path / "out", SETTINGS, meanwhile, 1)
 
 
-def test_a_killed_worker_is_one_sentence(tmp_path, monkeypatch):
-    small_chunks(monkeypatch)
+def test_a_killed_worker_is_one_sentence(tmp_path):
     found = write(tmp_path / "raw", photos(100))
 
     def kill(done, total):
@@ -186,23 +187,23 @@ def test_a_killed_worker_is_one_sentence(tmp_path, monkeypatch):
             os.kill(int(child), signal.SIGKILL)
 
     with pytest.raises(GanflowError, match="was killed, most likely for want of memory"):
-        prepare(found, tmp_path / "out", SETTINGS, kill, 2)
-    prepare(found, tmp_path / "out", SETTINGS, quiet, 1)
+        prepare(found, tmp_path / "out", SETTINGS, kill, 2, SMALL)
+    prepare(found, tmp_path / "out", SETTINGS, quiet, 1, SMALL)
 
 
-def pieces(found: Path, folder: Path, count: int, settings: Data = SETTINGS) -> list[Path]:
+def pieces(found: Path, folder: Path, count: int, settings: Data = SETTINGS, sizes: Sizes = SIZES) -> list[Path]:
     for part in range(count):
-        prepare_piece(found, folder / str(part), settings, part, count, quiet, 1)
+        prepare_piece(found, folder / str(part), settings, part, count, quiet, 1, sizes)
     return [folder / str(part) for part in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_merged_pieces_are_the_whole(tmp_path, monkeypatch, count):
-    in_many_files(monkeypatch)
+def test_merged_pieces_are_the_whole(tmp_path, count):
+    sizes = in_files_of(100, 256)
     found = write(tmp_path / "raw", two_classes(200))
-    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1)
-    made = pieces(found, tmp_path / "pieces", count)
-    merge([*made[1:], made[0]], tmp_path / "out", quiet, 1)
+    prepare(found, tmp_path / "whole", SETTINGS, quiet, 1, sizes)
+    made = pieces(found, tmp_path / "pieces", count, sizes=sizes)
+    merge([*made[1:], made[0]], tmp_path / "out", quiet, 1, sizes)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
@@ -242,11 +243,10 @@ def test_the_rules_hold_for_the_merged_whole(tmp_path):
         merge(made, tmp_path / "out", quiet, 1)
 
 
-def test_many_files_are_indexed_as_one(tmp_path, monkeypatch):
+def test_many_files_are_indexed_as_one(tmp_path):
     found = write(tmp_path / "raw", photos(90))
     _, whole, _ = run(found)
-    in_many_files(monkeypatch, 20)
-    card = prepare(found, tmp_path / "many", Data(held_out=0.2), quiet, 1)
+    card = prepare(found, tmp_path / "many", Data(held_out=0.2), quiet, 1, in_files_of(20))
     assert [file["count"] for file in card["files"]] == [20, 20, 20, 20, 10]
     images, _, _ = open_prepared(Prepared(tmp_path / "many"))
     assert isinstance(images, Stack)

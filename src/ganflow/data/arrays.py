@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ganflow.data.raw import CHUNK_BYTES, CHUNK_IMAGES, MAX_PIXELS, Chunk, Indices, Item, Loaded, RawSet, reading
+from ganflow.data.raw import MAX_PIXELS, Chunk, Indices, Item, Loaded, RawSet, Sizes, reading
 from ganflow.errors import DataError
 
 DEFLATE_RATIO = 1032
@@ -95,10 +95,10 @@ def raw_set(
         which = int(np.searchsorted(starts, index, side="right")) - 1
         return f"{images[which].name}[{index - starts[which]}]"
 
-    def chunks(wanted: Indices) -> Iterator[Chunk]:
+    def chunks(wanted: Indices, sizes: Sizes) -> Iterator[Chunk]:
         for array, start in zip(images, starts.tolist(), strict=False):
             mine = wanted[(wanted >= start) & (wanted < start + array.shape[0])] - start
-            yield from (_rows if array.plain else _stream)(array, mine, start)
+            yield from (_rows if array.plain else _stream)(array, mine, start, sizes)
 
     held_out = np.arange(sum(counts)) >= starts[-2] if own_split else None
     return RawSet(sum(counts), name, numbers, classes, held_out, [], chunks)
@@ -154,29 +154,29 @@ def _elements(array: Array) -> Indices:
         return values.astype(np.int64)
 
 
-def _spans(array: Array, wanted: Indices) -> Iterator[tuple[int, int, Indices]]:
+def _spans(array: Array, wanted: Indices, sizes: Sizes) -> Iterator[tuple[int, int, Indices]]:
     """Neighbours in the array, from start on so many, and which of them are wanted; the array is covered in order."""
-    step = min(max(1, CHUNK_BYTES // prod(array.shape[1:])), CHUNK_IMAGES)
+    step = min(max(1, sizes.chunk_bytes // prod(array.shape[1:])), sizes.chunk_images)
     for start in range(0, int(wanted[-1]) + 1 if len(wanted) else 0, step):
         count = min(step, array.shape[0] - start)
         first, last = np.searchsorted(wanted, (start, start + count))
         yield start, count, wanted[first:last] - start
 
 
-def _rows(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
+def _rows(array: Array, wanted: Indices, first: int, sizes: Sizes) -> Iterator[Chunk]:
     size = prod(array.shape[1:])
-    for start, count, chosen in _spans(array, wanted):
+    for start, count, chosen in _spans(array, wanted, sizes):
         if len(chosen):
             offset, shape = array.offset + start * size, (count, *array.shape[1:])
             yield Rows(chosen + start + first, array.path, offset, shape, chosen)
 
 
-def _stream(array: Array, wanted: Indices, first: int) -> Iterator[Chunk]:
+def _stream(array: Array, wanted: Indices, first: int, sizes: Sizes) -> Iterator[Chunk]:
     """Read from front to back; after the last image, the file must end."""
     size, start, count = prod(array.shape[1:]), 0, 0
     with reading(array.path, "images"), array.open() as stream:
         stream.read(array.offset)
-        for start, count, chosen in _spans(array, wanted):
+        for start, count, chosen in _spans(array, wanted, sizes):
             pixels = np.frombuffer(stream.read(count * size), np.uint8, count * size)
             if len(chosen):
                 pixels = _channels_last(pixels.reshape(count, *array.shape[1:]))[chosen]

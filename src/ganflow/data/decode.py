@@ -1,7 +1,7 @@
 """From a file's bytes, or from pixels, to images of the wanted size and channels."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import NamedTuple
@@ -37,7 +37,9 @@ def decode(data: bytes, settings: Data) -> Picture:
             if any("16" in str(tile.args) for tile in image.tile):
                 raise Rejected("has 16 bits a channel, not 8")
             mode = image.mode
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            if image.info:  # where an orientation would stand
+                ImageOps.exif_transpose(image, in_place=True)
             return Picture(_fit(image, settings), image.size, mode)
     except Rejected:
         raise
@@ -54,14 +56,16 @@ def decode_array(images: NDArray[np.uint8], settings: Data) -> NDArray[np.uint8]
     if (height, width, channels) == (settings.resolution, settings.resolution, settings.channels):
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     pixels = images[..., 0] if channels == 1 else images
-    return stack([_fit(Image.fromarray(image), settings) for image in pixels], settings)
+    out = np.empty((len(images), *settings.image_shape), np.uint8)
+    for image, place in zip(pixels, out, strict=True):
+        write(_fit(Image.fromarray(image), settings), place)
+    return out
 
 
-def stack(images: Sequence[Image.Image], settings: Data) -> NDArray[np.uint8]:
-    """uint8 (n, C, H, W) of n images of the wanted size and channels."""
-    side, channels = settings.resolution, settings.channels
-    pixels = np.frombuffer(b"".join(image.tobytes() for image in images), np.uint8)
-    return np.ascontiguousarray(pixels.reshape(-1, side, side, channels).transpose(0, 3, 1, 2))
+def write(image: Image.Image, out: NDArray[np.uint8]) -> None:
+    """Write an image of the wanted size and channels to uint8 (C, H, W)."""
+    channels, height, width = out.shape
+    out[...] = np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def lossy(data: bytes) -> bool:

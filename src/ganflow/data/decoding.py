@@ -40,16 +40,16 @@ class Decoding:
 
 
 class Decoder:
-    """Decodes rows `span` of the plan into a folder; goes on where the folder's journal ends."""
+    """Decodes rows `span` of the plan into the folder of `out`; goes on where the folder's journal ends."""
 
-    def __init__(self, raw: Path, found: RawSet, plan: Plan, span: slice, settings: Data, folder: Path) -> None:
+    def __init__(self, raw: Path, found: RawSet, plan: Plan, span: slice, settings: Data, out: Rows) -> None:
         self.raw, self.found, self.settings = raw, found, settings
         images = plan.images[span]
         self.order = np.argsort(images, kind="stable")
         self.wanted = images[self.order]
         self.border = len(plan.train) - span.start
-        self.out = Rows(folder, len(images), settings.image_shape)
-        self.journal = Journal(folder / ".journal", self._sync)
+        self.out = out
+        self.journal = Journal(out.folder / ".journal", self._sync)
         self.keep = np.ones(len(images), bool)
         self.left = np.bincount(np.arange(len(images)) // self.out.shard_rows)
         """Rows that each file waits for."""
@@ -69,7 +69,7 @@ class Decoder:
 
     def run(self, advance: Callable[[int, int], None], processes: int) -> Decoding:
         """Do all that is left. Raises DataError when the set is damaged, GanflowError when a process is killed."""
-        chunks = self.found.chunks(self.wanted)
+        chunks = self.found.chunks(self.wanted, self.out.sizes)
         ahead = list(islice(chunks, FEW_CHUNKS))
         self._recall()
         with workers(processes if len(ahead) == FEW_CHUNKS else 1) as pool, self.journal:
@@ -127,8 +127,8 @@ class Decoder:
             self.keep[[row for row, _ in result.rejected]] = False
             self.lossy += result.lossy
             self.kinds.update(result.kinds)
-            for place, md5 in zip(index.tolist(), result.md5, strict=bool(result.md5)):
-                self.md5[place] = np.frombuffer(bytes.fromhex(md5), np.uint8)
+            if result.md5:
+                self.md5[index] = np.frombuffer(bytes.fromhex(result.md5), np.uint8).reshape(-1, self.md5.shape[1])
             shards, counts = np.unique(rows // self.out.shard_rows, return_counts=True)
             self.left[shards] -= counts
             self.unsynced |= set(shards.tolist())

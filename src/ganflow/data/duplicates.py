@@ -11,6 +11,8 @@ from ganflow.images import AnyImages
 
 TABLES, WINDOW = 8, 8
 NEAR_BITS = 12
+PIECE = 1 << 14
+"""Signatures that are looked at together: memory grows by little more than the signatures themselves."""
 SIMILARITY = 0.998
 """Cosine of the signatures above which two images are near duplicates: re-encoded, resized or brightened ones are."""
 Pairs = Indices
@@ -43,40 +45,63 @@ def near_duplicates(found: Signatures) -> Pairs:
     equal = equal[seen[equal[:, 1]]]
     seen[equal[:, 1]] = False
     look = np.flatnonzero(seen)
-    vectors = found[look, 1:].astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    signs = vectors[:, _low_first()] > 0
+    signs = _signs(found, look)
     pairs = np.empty((0, 2), np.int64)
     for table in range(TABLES):
-        turned = np.packbits(np.roll(signs, -table * LENGTH // TABLES, axis=1), axis=1)
-        bits = np.ascontiguousarray(turned).view(">u8").ravel().astype(np.uint64)
+        bits = _turned(signs, table * LENGTH // TABLES)
         order = np.argsort(bits, kind="stable")
         bits = bits[order]
         for step in range(1, min(WINDOW + 1, len(order))):
             near = np.flatnonzero(np.bitwise_count(bits[step:] ^ bits[:-step]) <= NEAR_BITS)
-            alike = _alike(vectors, np.stack([order[near], order[near + step]], axis=1))
+            alike = _alike(found, look[np.stack([order[near], order[near + step]], axis=1)])
             pairs = _distinct(np.concatenate([pairs, alike]))
-    return _distinct(np.concatenate([look[pairs], equal]))
+    return _distinct(np.concatenate([pairs, equal]))
+
+
+def _signs(found: Signatures, look: Indices) -> NDArray[np.uint64]:
+    """The signs of these (n,) signatures, the lowest frequencies first: what survives most. The last bit is 0."""
+    low_first = sorted(range(1, LENGTH), key=lambda place: place // SIDE + place % SIDE)
+    signs = np.empty(len(look), np.uint64)
+    for first in range(0, len(look), PIECE):
+        some = look[first : first + PIECE]
+        packed = np.packbits(found[some][:, low_first] > 0, axis=1)
+        signs[first : first + PIECE] = np.ascontiguousarray(packed).view(">u8").ravel()
+    return signs
+
+
+def _turned(signs: NDArray[np.uint64], count: int) -> NDArray[np.uint64]:
+    """So many signs from the front to the back."""
+    back = signs >> np.uint64(LENGTH - 1 - count)
+    back &= ~np.uint64(1)
+    back |= signs << np.uint64(count)
+    return back
 
 
 def _equal(found: Signatures) -> Pairs:
     """Images whose signature equals an earlier one's, each with the first of its kind; in the order of their kinds."""
     keys = np.ascontiguousarray(found).view(f"V{LENGTH}").ravel()
     order = np.argsort(keys, kind="stable")
-    again = np.r_[False, keys[order][1:] == keys[order][:-1]]
+    keys = keys[order]
+    again = np.r_[False, keys[1:] == keys[:-1]]
     kinds = np.flatnonzero(~again)[np.cumsum(~again) - 1]
     return np.stack([order[kinds[again]], order[again]], axis=1)
 
 
-def _alike(vectors: NDArray[np.float32], pairs: Pairs) -> Pairs:
-    alike: Pairs = pairs[np.einsum("nd,nd->n", vectors[pairs[:, 0]], vectors[pairs[:, 1]]) >= SIMILARITY]
-    return alike
+def _alike(found: Signatures, pairs: Pairs) -> Pairs:
+    """Those of the pairs (m, 2) whose signatures have a high cosine."""
+    alike = [pairs[:0]]
+    for first in range(0, len(pairs), PIECE):
+        some = pairs[first : first + PIECE]
+        one, other = (_directions(found[some[:, side]]) for side in (0, 1))
+        alike.append(some[np.einsum("nd,nd->n", one, other) >= SIMILARITY])
+    return np.concatenate(alike)
 
 
-def _low_first() -> list[int]:
-    """Entries of a signature without the first, the lowest frequencies first: what survives most."""
-    places = sorted(range(1, LENGTH), key=lambda place: place // SIDE + place % SIDE)
-    return [place - 1 for place in places]
+def _directions(found: Signatures) -> NDArray[np.float32]:
+    """(n, 63), of length 1."""
+    vectors = found[:, 1:].astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def _distinct(pairs: Pairs) -> Pairs:

@@ -17,6 +17,7 @@ from ganflow.data.raw import (
     RawSet,
     Rejected,
     Rejection,
+    Sizes,
     cut,
     ignored,
 )
@@ -30,7 +31,7 @@ class Listing:
 
     names: list[str]
     rejected: list[Rejection]
-    chunks: Callable[[Indices, Indices], Iterator[Chunk]]
+    chunks: Callable[[Indices, Indices, Sizes], Iterator[Chunk]]
     """Files by their numbers here (ascending), and the indices that they have in the set."""
 
 
@@ -54,7 +55,7 @@ class Files:
 
 def open_folder(folder: Path) -> RawSet:
     """The set in a folder of PNG, JPEG and WebP files."""
-    names, sizes, rejected = [], [], []
+    names, lengths, rejected = [], [], []
     for name in sorted(walk(folder)):
         if ignored(name):
             continue
@@ -62,15 +63,15 @@ def open_folder(folder: Path) -> RawSet:
             found = os.stat(f"{folder}/{name}")  # noqa: PTH116 (as above)
             check_file(name, "" if S_ISREG(found.st_mode) else "is not a regular file", found.st_size)
             names.append(name)
-            sizes.append(found.st_size)
+            lengths.append(found.st_size)
         except OSError as error:
             rejected.append(Rejection(name, f"cannot be read ({error.strerror})"))
         except Rejected as reason:
             rejected.append(Rejection(name, str(reason)))
-    weights = np.array(sizes, np.int64)
+    weights = np.array(lengths, np.int64)
 
-    def chunks(numbers: Indices, index: Indices) -> Iterator[Chunk]:
-        for part in cut(weights[numbers]):
+    def chunks(numbers: Indices, index: Indices, sizes: Sizes) -> Iterator[Chunk]:
+        for part in cut(weights[numbers], sizes):
             yield Files(index[part], folder, [names[number] for number in numbers[part].tolist()])
 
     return replace(arrange(Listing(names, rejected, chunks)), loose=True)
@@ -130,7 +131,7 @@ def arrange(listing: Listing) -> RawSet:
         classes=classes or None,
         held_out=np.array([_parts(listing.names[n])[skip] != "train" for n in order.tolist()]) if own else None,
         rejected=listing.rejected,
-        chunks=lambda wanted: _in_listing_order(listing, order, wanted),
+        chunks=lambda wanted, sizes: _in_listing_order(listing, order, wanted, sizes),
     )
 
 
@@ -146,8 +147,8 @@ def _common_folders(names: list[str]) -> int:
     return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
-def _in_listing_order(listing: Listing, order: Indices, wanted: Indices) -> Iterator[Chunk]:
+def _in_listing_order(listing: Listing, order: Indices, wanted: Indices, sizes: Sizes) -> Iterator[Chunk]:
     """Read in the container's order, which is the cheap one, and number the images as the set does."""
     numbers = order[wanted]
     cheap = np.argsort(numbers, kind="stable")
-    return listing.chunks(numbers[cheap], wanted[cheap])
+    return listing.chunks(numbers[cheap], wanted[cheap], sizes)

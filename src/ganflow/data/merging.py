@@ -16,7 +16,7 @@ from ganflow.data.journal import stamp
 from ganflow.data.plan import make_plan
 from ganflow.data.pool import cores, workers
 from ganflow.data.preparation import FORMAT, Advance, Decoded, conclude, decode
-from ganflow.data.raw import CHUNK_IMAGES, Indices, Rejection
+from ganflow.data.raw import SIZES, Indices, Rejection, Sizes
 from ganflow.data.sources import open_raw
 from ganflow.data.work import Finish, Finished
 from ganflow.data.writer import Rows
@@ -27,7 +27,14 @@ SAME = ("format", "pieces", "raw_md5", "parameters", "total", "train", "classes"
 
 
 def prepare_piece(
-    raw: Path, out: Path, settings: Data, part: int, parts: int, advance: Advance, processes: int | None = None
+    raw: Path,
+    out: Path,
+    settings: Data,
+    part: int,
+    parts: int,
+    advance: Advance,
+    processes: int | None = None,
+    sizes: Sizes = SIZES,
 ) -> dict[str, Any]:
     """Decode piece number `part` of so many into the folder `out`; return its card. Raises what `prepare` does.
 
@@ -38,15 +45,20 @@ def prepare_piece(
     total = len(plan.images)
     span = slice(total * part // parts, total * (part + 1) // parts)
     with resumed_folder(Piece, out, stamp(raw, settings.json_text(), f"{FORMAT} {part}/{parts}")) as folder:
-        made = decode(raw, found, plan, span, folder.path, settings, advance, processes)
+        rows = Rows(folder.path, span.stop - span.start, settings.image_shape, sizes)
+        made = decode(raw, found, plan, span, rows, settings, advance, processes)
         if made.labels is not None:
             np.save(folder.labels, made.labels)
         part_of = {"format": FORMAT, "piece": part, "pieces": parts, "parameters": settings.model_dump(mode="json")}
         return folder.write_card(part_of | asdict(replace(made, labels=None)))
 
 
-def merge(folders: Sequence[Path], out: Path, advance: Advance, processes: int | None = None) -> dict[str, Any]:
+def merge(
+    folders: Sequence[Path], out: Path, advance: Advance, processes: int | None = None, sizes: Sizes = SIZES
+) -> dict[str, Any]:
     """Put the pieces of a set together into the folder `out`; return its card. The bytes are those of one `prepare`.
+
+    `sizes` is that of the pieces.
 
     Raises ArtifactError when a piece is missing, is there twice, is damaged, or is of other raw data or settings than
     the others; DataError when the whole breaks a rule.
@@ -60,7 +72,7 @@ def merge(folders: Sequence[Path], out: Path, advance: Advance, processes: int |
     parts = [_decoded(piece, card) for piece, card in zip(pieces, cards, strict=True)]
     whole = _joined(parts)
     with new_folder(Prepared, out) as folder:
-        rows = Rows(folder.path, whole.total, settings.image_shape)
+        rows = Rows(folder.path, whole.total, settings.image_shape, sizes)
         keep = whole.keep
         with workers(processes or cores()) as pool:
             copies = chain.from_iterable(map(_copies, pieces, parts, repeat(rows)))
@@ -69,7 +81,7 @@ def merge(folders: Sequence[Path], out: Path, advance: Advance, processes: int |
                 done += count
                 advance(done, int(keep.sum()))
             files = sorted(pool.results(_finishes(rows, keep)), key=lambda file: file.shard)
-        card = conclude(folder, replace(whole, files=files), settings)
+        card = conclude(folder, replace(whole, files=files), rows, settings)
         for path in folder.path.glob(".*"):
             path.unlink()
         return card
@@ -88,13 +100,14 @@ class Copy:
         """Do it; how many images there were."""
         check_hash(self.path, self.md5, Piece.MAKER, "md5")
         images = np.load(self.path, mmap_mode="r")
-        for first in range(0, len(images), CHUNK_IMAGES):
-            self.out.put(self.rows[first : first + CHUNK_IMAGES], images[first : first + CHUNK_IMAGES])
+        step = self.out.sizes.chunk_images
+        for first in range(0, len(images), step):
+            self.out.put(self.rows[first : first + step], images[first : first + step])
         return len(images)
 
 
 def _copies(piece: Piece, part: Decoded, out: Rows) -> Iterator[Copy]:
-    mine = Rows(piece.path, part.span[1] - part.span[0], out.image_shape)
+    mine = Rows(piece.path, part.span[1] - part.span[0], out.image_shape, out.sizes)
     keep, start = part.keep, part.span[0]
     for file in part.files:
         span = mine.span(file.shard)

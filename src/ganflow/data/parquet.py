@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ganflow.data.raw import Chunk, Indices, RawSet, Rejected, gather, reading
+from ganflow.data.raw import Chunk, Indices, RawSet, Rejected, Sizes, gather, reading
 from ganflow.data.samples import Shard, join
 from ganflow.errors import DataError
 
@@ -42,13 +42,17 @@ def _open(path: Path) -> Shard:
             batches = file.iter_batches(1 << 16, columns=[label], use_threads=False)
             labels = [value for batch in batches for value in batch.column(0).to_pylist()]
     return Shard(
-        path, lambda place: f"{path.name}[{place}]", labels, lambda chosen, index: _chunks(path, images, chosen, index)
+        path,
+        lambda place: f"{path.name}[{place}]",
+        labels,
+        lambda chosen, index, sizes: _chunks(path, images, chosen, index, sizes),
     )
 
 
-def _chunks(path: Path, column: str, chosen: Indices, index: Indices) -> Iterator[Chunk]:
+def _chunks(path: Path, column: str, chosen: Indices, index: Indices, sizes: Sizes) -> Iterator[Chunk]:
     """Read from front to back: a row group is one compressed whole."""
-    return gather(_images(path, column, dict(zip(chosen.tolist(), index.tolist(), strict=True))))
+    wanted = dict(zip(chosen.tolist(), index.tolist(), strict=True))
+    return gather(_images(path, column, wanted), sizes)
 
 
 def _images(path: Path, column: str, wanted: dict[int, int]) -> Iterator[tuple[int, bytes | Rejected]]:

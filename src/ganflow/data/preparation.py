@@ -16,7 +16,7 @@ from ganflow.data.decoding import Decoder
 from ganflow.data.journal import stamp
 from ganflow.data.plan import Plan, check_splits, make_plan
 from ganflow.data.pool import cores
-from ganflow.data.raw import Indices, RawSet, Rejection
+from ganflow.data.raw import SIZES, Indices, RawSet, Rejection, Sizes
 from ganflow.data.sources import open_raw
 from ganflow.data.work import Finished
 from ganflow.data.writer import Rows
@@ -60,15 +60,18 @@ class Decoded:
         return ~np.isin(np.arange(self.span[1] - self.span[0]), self.left_out)
 
 
-def prepare(raw: Path, out: Path, settings: Data, advance: Advance, processes: int | None = None) -> dict[str, Any]:
+def prepare(
+    raw: Path, out: Path, settings: Data, advance: Advance, processes: int | None = None, sizes: Sizes = SIZES
+) -> dict[str, Any]:
     """Decode, check, crop, resize and split the raw images at `raw` into the folder `out`; return its card.
 
     Writes images.npy, uint8 (N, C, R, R) with the train split first, or images-00000.npy and so on where that would be
     above 64 MiB; labels.npy, int64 (N,), if the set has classes; findings.json, montage.png and card.html, what the
     checks found; and dataset.json, which lists every rejected file with its reason. Equal input and settings give equal
     bytes, by any number of processes (None: one a core). `advance(done, total)` is called as images pass. Memory does
-    not grow with the size or number of the images, but for the names of files and 64 bytes an image. What was
-    interrupted goes on where it was, when neither the raw files nor the settings have changed.
+    not grow with the size or number of the images, but for the names of files and some 130 bytes an image. What was
+    interrupted goes on where it was, when neither the raw files nor the settings have changed. `sizes` says how much is
+    taken at a time, and how large the files are.
 
     Raises DataError when the raw set is missing, damaged or unlabeled, when data.held_out or data.classes does not fit
     it, when more than data.max_rejected_fraction of it is rejected, and when it breaks a rule of data.checks; what was
@@ -77,8 +80,9 @@ def prepare(raw: Path, out: Path, settings: Data, advance: Advance, processes: i
     found = open_raw(raw)
     plan = make_plan(found, settings)
     with resumed_folder(Prepared, out, stamp(raw, settings.json_text(), str(FORMAT))) as folder:
-        rows = slice(0, len(plan.images))
-        return conclude(folder, decode(raw, found, plan, rows, folder.path, settings, advance, processes), settings)
+        rows = Rows(folder.path, len(plan.images), settings.image_shape, sizes)
+        made = decode(raw, found, plan, slice(0, rows.count), rows, settings, advance, processes)
+        return conclude(folder, made, rows, settings)
 
 
 def decode(
@@ -86,13 +90,13 @@ def decode(
     found: RawSet,
     plan: Plan,
     span: slice,
-    folder: Path,
+    out: Rows,
     settings: Data,
     advance: Advance,
     processes: int | None,
 ) -> Decoded:
-    """Write the images of these rows of the plan into the folder."""
-    done = Decoder(raw, found, plan, span, settings, folder).run(advance, processes or cores())
+    """Write the images of these rows of the plan into the files of `out`."""
+    done = Decoder(raw, found, plan, span, settings, out).run(advance, processes or cores())
     images = plan.images[span]
     return Decoded(
         name=raw.absolute().name,
@@ -111,8 +115,8 @@ def decode(
     )
 
 
-def conclude(folder: Prepared, made: Decoded, settings: Data) -> dict[str, Any]:
-    """Check a whole set whose images are in the folder, and write all that stands beside them; return the card."""
+def conclude(folder: Prepared, made: Decoded, rows: Rows, settings: Data) -> dict[str, Any]:
+    """Check a whole set whose images are in the files of `rows`, and write all that stands beside; return the card."""
     rejected = sorted([*made.strangers, *made.rejected], key=lambda rejection: rejection.file)
     _check_rejected(made.name, rejected, made.total + len(made.strangers), settings)
     keep = made.keep
@@ -121,10 +125,9 @@ def conclude(folder: Prepared, made: Decoded, settings: Data) -> dict[str, Any]:
     labels = None if made.labels is None else made.labels[keep]
     if labels is not None:
         np.save(folder.labels, labels)
-    rows = Rows(folder.path, made.total, settings.image_shape)
     paths = [rows.finished(file.shard) for file in made.files]
     images = map_images(paths)
-    found = np.concatenate([np.load(rows.signatures(file.shard)) for file in made.files])
+    found = np.concatenate([np.load(rows.signatures(file.shard), mmap_mode="r") for file in made.files])
     findings = check(images, labels, found, train, made.classes or [], made.kinds)
     enforce(findings, settings.checks, made.name)
     files = [

@@ -28,8 +28,21 @@ class Rejected(Exception):
 
 Item = bytes | NDArray[np.uint8] | Rejected
 """The file of one image, or the pixels (n, H, W, C) of n, or why there is none."""
-CHUNK_IMAGES, CHUNK_BYTES = 256, 4 << 20
-"""No chunk has more images; one ends when it has as many bytes."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is taken at a time; the images do not depend on it, only the files that they lie in."""
+
+    chunk_images: int = 256
+    """No chunk has more."""
+    chunk_bytes: int = 4 << 20
+    """A chunk ends when it has as many."""
+    file_bytes: int = 64 << 20
+    """A larger set is more than one file."""
+
+
+SIZES = Sizes()
 
 
 @dataclass(frozen=True)
@@ -77,14 +90,14 @@ class RawSet:
     """(count,), the set's own test split; None if it has none."""
     rejected: list[Rejection]
     """Files that are known to be no images, before any is opened."""
-    chunks: Callable[[Indices], Iterator[Chunk]]
+    chunks: Callable[[Indices, Sizes], Iterator[Chunk]]
     """These images (ascending) in chunks, in whatever order is cheapest; equal arguments give equal chunks.
     Raises DataError when the set is damaged."""
     loose: bool = False
     """Whether each image is a file of the raw folder: its md5 is taken while its bytes are at hand."""
 
 
-def gather(items: Iterable[tuple[int, bytes | Rejected]]) -> Iterator[Loaded]:
+def gather(items: Iterable[tuple[int, bytes | Rejected]], sizes: Sizes) -> Iterator[Loaded]:
     """Chunks of items that come one by one with their index; no more is held than one chunk."""
     index: list[int] = []
     held: list[Item] = []
@@ -93,19 +106,19 @@ def gather(items: Iterable[tuple[int, bytes | Rejected]]) -> Iterator[Loaded]:
         index.append(number)
         held.append(item)
         size += len(item) if isinstance(item, bytes) else 0
-        if len(held) == CHUNK_IMAGES or size >= CHUNK_BYTES:
+        if len(held) == sizes.chunk_images or size >= sizes.chunk_bytes:
             yield Loaded(np.array(index), held)
             index, held, size = [], [], 0
     if held:
         yield Loaded(np.array(index), held)
 
 
-def cut(sizes: NDArray[np.int64]) -> Iterator[slice]:
+def cut(weights: NDArray[np.int64], sizes: Sizes) -> Iterator[slice]:
     """Neighbours of these sizes in bytes (n,) together in chunks."""
     first = 0
-    while first < len(sizes):
-        total = np.cumsum(sizes[first : first + CHUNK_IMAGES])
-        last = first + min(int(np.searchsorted(total, CHUNK_BYTES)) + 1, len(total))
+    while first < len(weights):
+        total = np.cumsum(weights[first : first + sizes.chunk_images])
+        last = first + min(int(np.searchsorted(total, sizes.chunk_bytes)) + 1, len(total))
         yield slice(first, last)
         first = last
 

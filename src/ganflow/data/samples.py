@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganflow.data.raw import Chunk, Indices, RawSet, Rejection
+from ganflow.data.raw import Chunk, Indices, RawSet, Rejection, Sizes
 from ganflow.errors import DataError
 
 SPLITS = {"train": False, "training": False, "test": True, "val": True, "validation": True}
@@ -22,7 +22,7 @@ class Shard:
     names: Callable[[int], str]
     labels: Sequence[str | int | None]
     """Of each image; all None where the set has no labels."""
-    chunks: Callable[[Indices, Indices], Iterator[Chunk]]
+    chunks: Callable[[Indices, Indices, Sizes], Iterator[Chunk]]
     """Images by their places in the file (ascending), and the indices that they have in the set."""
     rejected: list[Rejection] = field(default_factory=list)
 
@@ -40,11 +40,11 @@ def join(folder: Path, shards: Sequence[Shard], names: list[str] | None) -> RawS
         which = int(np.searchsorted(starts, index, side="right")) - 1
         return shards[which].names(index - int(starts[which]))
 
-    def chunks(wanted: Indices) -> Iterator[Chunk]:
+    def chunks(wanted: Indices, sizes: Sizes) -> Iterator[Chunk]:
         for shard, first, last in zip(shards, starts[:-1], starts[1:], strict=True):
             mine = wanted[(wanted >= first) & (wanted < last)]
             if len(mine):
-                yield from shard.chunks(mine - first, mine)
+                yield from shard.chunks(mine - first, mine, sizes)
 
     held_out = [_held_out(shard.path) for shard in shards]
     own = set(held_out) == {True, False}

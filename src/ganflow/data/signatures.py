@@ -21,7 +21,11 @@ def signatures(images: Images) -> Signatures:
     2010) keeps the signs, scaled so that the largest of them, without the mean, is 127. The first entry, in the mean's
     place, is the standard deviation of the grey values: 0 only for a constant image, at most 127.
     """
-    grey = images.mean(axis=1, dtype=np.float32) if images.shape[1] > 1 else images[:, 0].astype(np.float32)
+    total = images[:, 0].astype(np.uint16)  # whole numbers add faster than the same as floats, and as exactly
+    for channel in range(1, images.shape[1]):
+        total += images[:, channel]
+    grey = total.astype(np.float32)
+    grey /= images.shape[1]
     rows = cosines(images.shape[3])
     low = (rows @ grey @ rows.T).reshape(len(images), LENGTH)
     low[:, 0] = 0
@@ -29,6 +33,8 @@ def signatures(images: Images) -> Signatures:
     found = np.rint(low * (LEVELS / np.maximum(top, 1e-3)))
     spread = grey.reshape(len(images), -1).std(axis=1)
     found[:, 0] = np.minimum(np.ceil(spread), LEVELS)
+    low_spread = np.flatnonzero(found[:, 0] == 1)  # a constant image's, too, where floats have rounded its mean
+    found[low_spread, 0] = np.ptp(total[low_spread], axis=(1, 2)) > 0
     whole: Signatures = found.astype(np.int8)
     return whole
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ganflow.data.files import Listing, arrange, check_file, unsafe
-from ganflow.data.raw import Chunk, Indices, Item, RawSet, Rejected, Rejection, cut, gather, ignored, reading
+from ganflow.data.raw import Chunk, Indices, Item, RawSet, Rejected, Rejection, Sizes, cut, gather, ignored, reading
 
 PLAIN = ".tar"
 SUFFIXES = (PLAIN, ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -69,7 +69,7 @@ def open_tar(path: Path) -> RawSet:
         except Rejected as reason:
             rejected.append(Rejection(member.name, str(reason)))
     table = np.array(places, np.int64).reshape(-1, 2)
-    return arrange(Listing(names, rejected, lambda numbers, index: chunks(path, table[numbers], index)))
+    return arrange(Listing(names, rejected, lambda numbers, index, sizes: chunks(path, table[numbers], index, sizes)))
 
 
 def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
@@ -89,13 +89,14 @@ def kind(member: tarfile.TarInfo) -> str:
     return "" if member.isreg() and not member.issparse() else "is not a regular file"
 
 
-def chunks(path: Path, table: Indices, index: Indices) -> Iterator[Chunk]:
+def chunks(path: Path, table: Indices, index: Indices, sizes: Sizes) -> Iterator[Chunk]:
     """Members by offset and size (n, 2), ascending, and their indices in the set."""
     if path.name.lower().endswith(PLAIN):
-        for part in cut(table[:, 1]):
+        for part in cut(table[:, 1], sizes):
             yield Members(index[part], path, table[part, 0], table[part, 1])
     else:
-        yield from gather(_stream(path, dict(zip(table[:, 0].tolist(), index.tolist(), strict=True))))
+        wanted = dict(zip(table[:, 0].tolist(), index.tolist(), strict=True))
+        yield from gather(_stream(path, wanted), sizes)
 
 
 def _stream(path: Path, wanted: dict[int, int]) -> Iterator[tuple[int, bytes | Rejected]]:

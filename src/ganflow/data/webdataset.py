@@ -62,7 +62,7 @@ def _open(path: Path) -> Shard:
         path,
         lambda place: f"{path.name}/{images[place]}",
         [labels.get(_split(name)[0]) for name in images],
-        lambda chosen, index: tars.chunks(path, table[chosen], index),
+        lambda chosen, index, sizes: tars.chunks(path, table[chosen], index, sizes),
         rejected,
     )
 

@@ -2,17 +2,19 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ganflow.artifacts import file_hash
 from ganflow.config import Data
-from ganflow.data.decode import decode, decode_array, lossy, quiet, stack
-from ganflow.data.raw import CHUNK_BYTES, Chunk, Indices, Rejected
+from ganflow.data.decode import decode, decode_array, lossy, quiet, write
+from ganflow.data.raw import Chunk, Indices, Rejected
 from ganflow.data.signatures import signatures
 from ganflow.data.writer import Rows
 
@@ -30,10 +32,20 @@ class Decoded:
     """Row and reason."""
     lossy: int
     """Held-out images that come from JPEG or lossy WebP."""
-    md5: list[str]
-    """Of the items, where they are files of the raw folder."""
+    md5: str
+    """Of the items, one behind the other, where they are files of the raw folder."""
     kinds: dict[str, int]
     """How many of the images had which size and mode, such as `640x480 RGB`."""
+
+
+@dataclass
+class Tally:
+    """What has become of a chunk's images so far."""
+
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    lossy: int = 0
+    md5: list[str] = field(default_factory=list)
+    kinds: Counter[tuple[tuple[int, int], str]] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -50,40 +62,38 @@ class Decode:
 
     def __call__(self) -> Decoded:
         """Do it. Raises DataError when the set is damaged, OSError when the disk is full."""
-        rejected: list[tuple[int, str]] = []
-        md5: list[str] = []
-        kinds: Counter[str] = Counter()
-        lossies = 0
-        pictures: list[Image.Image] = []
-        rows: list[int] = []
+        items = self.chunk.read()
+        item = next(items)
+        if isinstance(item, np.ndarray):
+            return self._pixels(item)
+        files, tally = cast(Iterator[bytes | Rejected], chain([item], items)), Tally()
+        room = max(1, self.out.sizes.chunk_bytes // self.out.image_bytes)
         with quiet():
-            for item, row in zip(self.chunk.read(), self.rows.tolist(), strict=False):
-                if isinstance(item, np.ndarray):
-                    return self._pixels(item)
-                if self.loose:
-                    md5.append(UNREAD if isinstance(item, Rejected) else _md5(item))
-                try:
-                    if isinstance(item, Rejected):
-                        raise item
-                    image, size, mode = decode(item, self.settings)
-                except Rejected as reason:
-                    rejected.append((row, str(reason)))
-                    continue
-                pictures.append(image)
-                rows.append(row)
-                if len(rows) * self.out.image_bytes >= CHUNK_BYTES:
-                    self._put(rows, pictures)
-                kinds[f"{size[0]}x{size[1]} {mode}"] += 1
-                lossies += row >= self.border and lossy(item)
-        self._put(rows, pictures)
-        return Decoded(self.number, rejected, lossies, md5, dict(kinds))
+            for first in range(0, len(self.rows), room):
+                self._files(self.rows[first : first + room], files, tally)
+        kinds = {f"{width}x{height} {mode}": count for ((width, height), mode), count in tally.kinds.items()}
+        return Decoded(self.number, tally.rejected, tally.lossy, "".join(tally.md5), kinds)
 
-    def _put(self, rows: list[int], pictures: list[Image.Image]) -> None:
-        """Write what was decoded, and forget it."""
-        if rows:
-            self.out.put(np.array(rows), stack(pictures, self.settings))
-        rows.clear()
-        pictures.clear()
+    def _files(self, rows: Indices, files: Iterator[bytes | Rejected], tally: Tally) -> None:
+        """Decode the next files, one for each of the rows (n,), and write them in the rows' order."""
+        images = np.empty((len(rows), *self.out.image_shape), np.uint8)
+        keep = np.zeros(len(rows), bool)
+        order = np.argsort(rows)
+        for row, place, file in zip(rows.tolist(), np.argsort(order).tolist(), files, strict=False):
+            if self.loose:
+                tally.md5.append(UNREAD if isinstance(file, Rejected) else _md5(file))
+            try:
+                if isinstance(file, Rejected):
+                    raise file
+                image, size, mode = decode(file, self.settings)
+            except Rejected as reason:
+                tally.rejected.append((row, str(reason)))
+                continue
+            write(image, images[place])
+            keep[place] = True
+            tally.kinds[size, mode] += 1
+            tally.lossy += row >= self.border and lossy(file)
+        self.out.put(rows[order][keep], images if keep.all() else images[keep])
 
     def _pixels(self, images: NDArray[np.uint8]) -> Decoded:
         """An array is the chunk's one item, and what is wrong with one of its images is wrong with all."""
@@ -92,8 +102,8 @@ class Decode:
         try:
             self.out.put(self.rows, decode_array(images, self.settings))
         except Rejected as reason:
-            return Decoded(self.number, [(row, str(reason)) for row in self.rows.tolist()], 0, [], {})
-        return Decoded(self.number, [], 0, [], kinds)
+            return Decoded(self.number, [(row, str(reason)) for row in self.rows.tolist()], 0, "", {})
+        return Decoded(self.number, [], 0, "", kinds)
 
 
 @dataclass(frozen=True)

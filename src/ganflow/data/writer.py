@@ -13,12 +13,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ganflow.artifacts import Prepared
-from ganflow.data.raw import Indices
+from ganflow.data.raw import SIZES, Indices, Sizes
 from ganflow.images import Images
 
-SHARD_BYTES = 64 << 20
-"""A larger set is more than one file."""
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
+"""Of a file that is being finished: hashed and looked at while the processor's cache holds it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Rows:
     folder: Path
     count: int
     image_shape: tuple[int, int, int]
+    sizes: Sizes = SIZES
 
     @property
     def image_bytes(self) -> int:
@@ -40,7 +40,7 @@ class Rows:
     @property
     def shard_rows(self) -> int:
         """Rows of every file but the last."""
-        return max(1, SHARD_BYTES // self.image_bytes)
+        return max(1, self.sizes.file_bytes // self.image_bytes)
 
     @property
     def shards(self) -> int:
@@ -109,10 +109,11 @@ class Rows:
     def _pieces(self, shard: int, keep: NDArray[np.bool_]) -> Iterator[Images]:
         """The kept rows of an unfinished file."""
         shape = (len(keep), *self.image_shape)
-        rows = np.memmap(self._unfinished(shard), np.uint8, "r", len(self._header(0)), shape)
+        rows = np.asarray(np.memmap(self._unfinished(shard), np.uint8, "r", len(self._header(0)), shape))
         step = max(1, PIECE_BYTES // self.image_bytes)
         for first in range(0, len(keep), step):
-            yield rows[first : first + step][keep[first : first + step]]
+            piece, kept = rows[first : first + step], keep[first : first + step]
+            yield piece if kept.all() else piece[kept]
 
     def _header(self, count: int) -> bytes:
         """Its length does not depend on `count`: numpy pads the first axis to 21 digits."""

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ganflow.data.files import Listing, arrange, check_file, unsafe
-from ganflow.data.raw import Chunk, Indices, Item, RawSet, Rejected, Rejection, cut, ignored, reading
+from ganflow.data.raw import Chunk, Indices, Item, RawSet, Rejected, Rejection, Sizes, cut, ignored, reading
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 SUFFIXES = (".zip",)
@@ -62,8 +62,8 @@ def open_zip(path: Path) -> RawSet:
                 rejected.append(Rejection(member.filename, str(reason)))
     table = np.array(places, np.int64).reshape(-1, 5)
 
-    def chunks(numbers: Indices, index: Indices) -> Iterator[Chunk]:
-        for part in cut(table[numbers, 2]):
+    def chunks(numbers: Indices, index: Indices, sizes: Sizes) -> Iterator[Chunk]:
+        for part in cut(table[numbers, 2], sizes):
             yield Members(index[part], path, table[numbers[part]])
 
     return arrange(Listing(names, rejected, chunks))
