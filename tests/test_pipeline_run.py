@@ -290,8 +290,14 @@ def test_a_webhook_that_does_not_speak_http_fails_nothing(
 
 def test_pipelines_that_begin_at_once_make_one_experiment(pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"new-{pod}")
+    together = threading.Barrier(8)
+
+    def begin(_: int) -> None:
+        together.wait()
+        pipeline_run.note({"ganflow.verdict": "kept"}, {})
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: pipeline_run.note({"ganflow.verdict": "kept"}, {}), range(8)))
+        list(pool.map(begin, range(8)))
     assert mlflow.get_experiment_by_name(f"new-{pod}")
 
 
