@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow.cli import Arguments, add_verb
+from ganflow.errors import GanflowError
 
 if TYPE_CHECKING:
     from pipelines.submit import Order
@@ -82,13 +83,22 @@ def run_logs(arguments: Arguments) -> None:
     from pipelines.client import Cluster
     from pipelines.watch import pods_of
 
-    cluster = Cluster()
+    cluster, told = Cluster(), False
     run = cluster.ask("runs", "run_service_get_run", arguments.run_id)
     for task, pod in pods_of(run, arguments.task):
-        print(f"== {task} ({pod})", flush=True)
-        for piece in cluster.logs(arguments.run_id, pod):
-            sys.stdout.write(piece.decode(errors="replace"))
-            sys.stdout.flush()
+        try:
+            for number, piece in enumerate(cluster.logs(arguments.run_id, pod)):
+                print("" if number else f"== {task} ({pod})\n", end="")
+                sys.stdout.write(piece.decode(errors="replace"))
+                sys.stdout.flush()
+                told = True
+        except GanflowError as error:  # a pod that was preempted is gone, and the others are not
+            print(f"ganflow: {error}", file=sys.stderr)
+    if not told:
+        raise GanflowError(
+            f"run {arguments.run_id} has no log that the API gives; what the cluster still has shows `kubectl logs -n "
+            f"{cluster.namespace or 'kubeflow'} -l pipeline/runid={arguments.run_id} -c main --prefix --tail=-1`"
+        )
 
 
 def run_retry(arguments: Arguments) -> None:

@@ -2,12 +2,11 @@
 
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from ganflow.errors import ConfigError, GanflowError
-from ganflow.kubeflow import Task, internal, own_tasks
+from ganflow.kubeflow import Task, own_tasks, pods
 from ganflow.promotion import columns
 from pipelines.client import Cluster
 
@@ -55,25 +54,15 @@ def require_success(run: Any) -> None:
 
 def tasks_of(run: Any) -> list[Task]:
     """The tasks that the pipeline names, in the order of their beginning."""
-    details = (run.run_details.task_details if run.run_details else None) or []
-    return own_tasks([_plain(detail) for detail in details])
+    return own_tasks(_details(run))
 
 
-def pods_of(run: Any, task: str | None) -> Iterator[tuple[str, str]]:
+def pods_of(run: Any, task: str | None) -> list[tuple[str, str]]:
     """Name of the task, and its pod, for one task or all; the containers that ran, not the drivers."""
-    details = (run.run_details.task_details if run.run_details else None) or []
-    by_id = {key: detail for detail in details for key in (detail.task_id, detail.pod_name) if key}
-    names = {detail.display_name for detail in details if not internal(detail.display_name or "")}
+    names = sorted({one.name for one in tasks_of(run)})
     if task is not None and task not in names:
-        raise ConfigError(f"run {run.run_id} has no task {task}; it has {', '.join(sorted(names)) or 'none yet'}")
-    for detail in details:
-        if detail.display_name not in names or (task is not None and detail.display_name != task):
-            continue
-        children = [by_id.get(child.pod_name) or by_id.get(child.task_id) for child in detail.child_tasks or []]
-        inner = [child for child in children if child and child.display_name == "executor" and child.pod_name]
-        for pod in inner or [detail]:
-            if pod.pod_name:
-                yield detail.display_name, pod.pod_name
+        raise ConfigError(f"run {run.run_id} has no task {task}; it has {', '.join(names) or 'none yet'}")
+    return [(name, pod) for name, pod in pods(_details(run)) if task in (None, name)]
 
 
 class Screen:
@@ -119,6 +108,10 @@ def _row(task: Task) -> tuple[str, ...]:
     return (task.name, word(task), started.strftime("%H:%M:%S") if started else "", took)
 
 
+def _details(run: Any) -> list[dict[str, Any]]:
+    return [_plain(detail) for detail in (run.run_details.task_details if run.run_details else None) or []]
+
+
 def _plain(detail: Any) -> dict[str, Any]:
     """As the API's JSON has it."""
     plain = {
@@ -127,5 +120,6 @@ def _plain(detail: Any) -> dict[str, Any]:
         "start_time": detail.start_time and detail.start_time.isoformat(),
         "end_time": detail.end_time and detail.end_time.isoformat(),
         "error": detail.error and {"message": detail.error.message},
+        "child_tasks": [{"pod_name": child.pod_name} for child in detail.child_tasks or []],
     }
     return {key: value for key, value in plain.items() if value is not None}

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -74,21 +74,74 @@ def kfp_api() -> Iterator[State]:
         server.server_close()
 
 
-def detail(name: str, state: str | None, number: int = 0, **more: Any) -> Any:
-    """A task of a run, begun a minute after the one before."""
+WORKFLOW = "training-7x2kd"
+UNFINISHED = datetime(1, 1, 1, tzinfo=UTC)
+"""What KFP 2.17 gives as the end of what has not ended: Go's zero time."""
+
+
+def digest(node: str) -> int:
+    """FNV-1a, of 32 bits."""
+    value = 0x811C9DC5
+    for byte in node.encode():
+        value = (value ^ byte) * 0x01000193 % 2**32
+    return value
+
+
+def node(name: str, state: str | None, number: int = 0, children: Sequence[str] = (), **more: Any) -> Any:
+    """A node of the Argo workflow as KFP 2.17 tells it; `children` are full names. A minute after the one before."""
     start = BEGINNING + timedelta(minutes=number)
-    ended = state in ("SUCCEEDED", "FAILED", "CANCELED")
+    ended = state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+    child = api.PipelineTaskDetailChildTask
     return api.V2beta1PipelineTaskDetail(
         task_id=str(uuid.uuid4()), display_name=name, state=state, create_time=start,
-        start_time=start if state else None, end_time=start + timedelta(seconds=30) if ended else None, **more,
+        start_time=start if state else None, end_time=start + timedelta(seconds=30) if ended else UNFINISHED,
+        child_tasks=[child(pod_name=f"{WORKFLOW}-{digest(one)}") for one in children] or None, **more,
     )  # fmt: skip
 
 
-def run(run_id: str, state: str = "RUNNING", details: list[Any] | None = None, **more: Any) -> Any:
-    """A run."""
+def place(task: str) -> str:
+    """Full name of a task's node."""
+    return f"{WORKFLOW}.root.exit-handler-1.{task}"
+
+
+def pod(task: str, attempt: int | None = 0) -> str:
+    """Name of the pod of an attempt; None for a task without retries."""
+    if attempt is None:
+        return f"{WORKFLOW}-system-container-impl-{digest(place(task) + '.executor')}"
+    return f"{WORKFLOW}-retry-system-container-impl-{digest(f'{place(task)}.executor({attempt})')}"
+
+
+def task(name: str, state: str | None, number: int = 0, tries: int = 1, cached: bool = False, **more: Any) -> list[Any]:
+    """The nodes of a task: with no `tries` it has no retries, and its executor is a pod."""
+    here = place(name)
+    nodes = [
+        node(f"{name}-driver", "SUCCEEDED" if state else "RUNNING", number, [here] if state else []),
+        node(name, state, number, [f"{here}.executor"] if state else [], **more),
+    ]
+    if not state:
+        return nodes
+    if cached:
+        return [*nodes, node("executor", "SKIPPED", number, [place("what-comes-next-driver")])]
+    ran = [f"{here}.executor({attempt})" for attempt in range(tries)]
+    states = ["FAILED"] * (tries - 1) + [state] * bool(tries)
+    attempts = [node(f"executor({attempt})", one, number) for attempt, one in enumerate(states)]
+    return [*nodes, node("executor", state, number, ran), *attempts]
+
+
+def run(run_id: str, state: str = "RUNNING", tasks: Sequence[list[Any]] = (), **more: Any) -> Any:
+    """A run: beside the nodes of its tasks there are those of the workflow itself and its groups."""
+    root, group = f"{WORKFLOW}.root", f"{WORKFLOW}.root.exit-handler-1"
+    details = [
+        node(WORKFLOW, state, children=[f"{root}-driver"]),
+        node("root-driver", "SUCCEEDED", children=[root]),
+        node("root", state, children=[f"{group}-driver"]),
+        node("exit-handler-1-driver", "SUCCEEDED", children=[group]),
+        node("exit-handler-1", state),
+        *(one for nodes in tasks for one in nodes),
+    ]
     return api.V2beta1Run(
         run_id=run_id, display_name=run_id, state=state, created_at=BEGINNING,
-        run_details=api.V2beta1RunDetails(task_details=details or []), **more,
+        run_details=api.V2beta1RunDetails(task_details=details), **more,
     )  # fmt: skip
 
 

@@ -2,15 +2,17 @@
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
-from kfp_api import Fault, State, detail, run
+from kfp_api import Fault, State, run, task
 from mlflow.tracking import MlflowClient
 from servers import mlflow_server
 
@@ -19,11 +21,11 @@ from ganflow.tracking import training_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 DATA = {"name": "shapes", "raw_md5": "0" * 32, "resolution": 28, "channels": 1}
-DETAILS = [
-    detail("root", "RUNNING"), detail("exit-handler-1", "RUNNING"), detail("prepare-driver", "SUCCEEDED"),
-    detail("prepare", "SKIPPED", 1), detail("reference", "SKIPPED", 2), detail("train", "SUCCEEDED", 3),
-    detail("evaluate", "SUCCEEDED", 4), detail("summary", "RUNNING", 5),
+TASKS = [
+    task("prepare", "SUCCEEDED", 1, cached=True), task("reference", "SUCCEEDED", 2, cached=True),
+    task("train", "SUCCEEDED", 3, tries=2), task("evaluate", "SUCCEEDED", 4), task("summary", "RUNNING", 5, tries=0),
 ]  # fmt: skip
+"""One attempt of train was preempted."""
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +180,7 @@ def test_the_summary_of_a_run_that_went_well(
     kfp: State, pod: str, hook: type[Hook], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kfp.example")
-    kfp.runs.append(run(pod, details=DETAILS))
+    kfp.runs.append(run(pod, tasks=TASKS))
     pipeline_run.note({"ganflow.verdict": "promoted", "ganflow.model_version": "shoes/3"}, {"fid_inception_10k": 4.5})
     content = summary(tmp_path, pod)
     assert content["state"] == "SUCCEEDED"
@@ -197,7 +199,9 @@ def test_the_summary_of_a_run_that_went_well(
     found = MlflowClient().get_run(pipeline_run.pipeline_run() or "")
     assert found.info.status == "FINISHED"
     assert found.data.tags["ganflow.cached"] == "prepare,reference"
-    assert found.data.tags["ganflow.task.train"] == "SUCCEEDED"
+    assert {key: value for key, value in found.data.tags.items() if key.startswith("ganflow.task.")} == {
+        f"ganflow.task.{name}": "SUCCEEDED" for name in ("prepare", "reference", "train", "evaluate")
+    }
     assert found.data.tags["ganflow.kubeflow_url"] == f"https://kfp.example/#/runs/details/{pod}"
     assert {one.path for one in MlflowClient().list_artifacts(found.info.run_id)} == {"summary.json", "overview.md"}
     [posted] = hook.got
@@ -207,7 +211,7 @@ def test_the_summary_of_a_run_that_went_well(
 
 def test_the_summary_of_a_run_that_failed_says_so(kfp: State, pod: str, tmp_path: Path) -> None:
     """The group's state lags behind: kubeflow/pipelines#13321."""
-    kfp.runs.append(run(pod, details=[detail("prepare", "SUCCEEDED"), detail("train", "FAILED", 1)]))
+    kfp.runs.append(run(pod, tasks=[task("prepare", "SUCCEEDED"), task("train", "FAILED", 1)]))
     content = summary(tmp_path, pod, "RUNNING", "Task exit-handler-1 failed")
     assert content["state"] == "FAILED"
     assert content["error"] == "Task exit-handler-1 failed"
@@ -215,7 +219,7 @@ def test_the_summary_of_a_run_that_failed_says_so(kfp: State, pod: str, tmp_path
 
 
 def test_the_summary_of_a_cancelled_run(kfp: State, pod: str, tmp_path: Path) -> None:
-    kfp.runs.append(run(pod, details=[detail("train", "CANCELED")]))
+    kfp.runs.append(run(pod, tasks=[task("train", "CANCELED")]))
     assert summary(tmp_path, pod, "CANCELLED")["state"] == "CANCELED"
     assert MlflowClient().get_run(pipeline_run.pipeline_run() or "").info.status == "KILLED"
 
@@ -244,8 +248,61 @@ def test_the_webhook_is_tried_again(kfp: State, pod: str, hook: type[Hook], tmp_
     assert len(hook.got) == 1
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["hooks.example.org/secret-path", "http://127.0.0.1:9/secret path\n", "http://[secret-path"],
+    ids=["no-scheme", "blanks", "no-host"],
+)
+def test_a_webhook_that_is_no_url_fails_nothing_and_is_not_told(
+    kfp: State,
+    pod: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+) -> None:
+    kfp.runs.append(run(pod))
+    monkeypatch.setenv("GANFLOW_WEBHOOK", address)
+    [sentence] = summary(tmp_path, pod)["trouble"]
+    assert sentence.startswith("the webhook does not take the summary (")
+    assert "secret" not in "".join(capsys.readouterr()) + (tmp_path / "summary.json").read_text()
+
+
+def test_a_webhook_that_does_not_speak_http_fails_nothing(
+    kfp: State, pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kfp.runs.append(run(pod))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def babble() -> None:
+            for _ in range(3):
+                with server.accept()[0] as connection:
+                    connection.recv(1 << 20)
+                    connection.sendall(b"what?\r\n\r\n")
+
+        thread = threading.Thread(target=babble, daemon=True)
+        thread.start()
+        monkeypatch.setenv("GANFLOW_WEBHOOK", f"http://127.0.0.1:{server.getsockname()[1]}/")
+        [sentence] = summary(tmp_path, pod)["trouble"]
+        thread.join(10)
+    assert sentence == "the webhook does not take the summary (BadStatusLine); check GANFLOW_WEBHOOK"
+
+
+def test_pipelines_that_begin_at_once_make_one_experiment(pod: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"new-{pod}")
+    together = threading.Barrier(8)
+
+    def begin(_: int) -> None:
+        together.wait()
+        pipeline_run.note({"ganflow.verdict": "kept"}, {})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(begin, range(8)))
+    assert mlflow.get_experiment_by_name(f"new-{pod}")
+
+
 def test_the_plugins_own_run_is_not_ended(kfp: State, injected: tuple[str, str], pod: str, tmp_path: Path) -> None:
-    kfp.runs.append(run(pod, details=DETAILS))
+    kfp.runs.append(run(pod, tasks=TASKS))
     summary(tmp_path, pod)
     found = MlflowClient().get_run(injected[0])
     assert found.info.status == "RUNNING"

@@ -29,8 +29,9 @@ def choose_experiment() -> None:
         # A name beside the plugin's own id is an error to MLflow, and the run has its experiment anyway.
         os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
         os.environ["MLFLOW_EXPERIMENT_ID"] = MlflowClient().get_run(run_id).info.experiment_id
-    elif not {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & set(os.environ):
-        mlflow.set_experiment(EXPERIMENT)
+    elif "MLFLOW_EXPERIMENT_ID" not in os.environ:
+        # Of two that make it at once, the second finds it; but MLflow then does not take note of it by itself.
+        os.environ["MLFLOW_EXPERIMENT_ID"] = mlflow.set_experiment(experiment_name()).experiment_id
 
 
 def find_run(condition: str, oldest: bool = False) -> str | None:

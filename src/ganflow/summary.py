@@ -4,6 +4,7 @@ import json
 import os
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ def _state(state: str, tasks: list[Task]) -> str:
 
 def _tasks(run: str, trouble: list[str]) -> list[Task]:
     try:
-        return [task for task in kubeflow.tasks_of(run) if task.name != "summary"]
-    except (OSError, ValueError) as error:
+        return [task for task in kubeflow.tasks_of(run) if task.name != kubeflow.EXIT_TASK]
+    except (OSError, ValueError, HTTPException) as error:
         trouble.append(f"the Kubeflow Pipelines API does not tell the tasks ({error}); check KF_PIPELINES_ENDPOINT")
         return []
 
@@ -118,12 +119,12 @@ def _post(address: str, content: dict[str, Any], trouble: list[str]) -> None:
     """Three tries; the address is a secret, and is never printed."""
     text = f"ganflow run {content['run']}: {content['state']}"
     body = json.dumps({"text": text, **content}).encode()
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json"}, method="POST")
     for attempt in range(1, TRIES + 1):
         try:
+            request = urllib.request.Request(address, body, {"Content-Type": "application/json"}, method="POST")
             urllib.request.urlopen(request, timeout=kubeflow.TIMEOUT_SECONDS).close()
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             if attempt == TRIES:
                 trouble.append(f"the webhook does not take the summary ({type(error).__name__}); check {WEBHOOK}")
             else:

@@ -2,11 +2,10 @@
 
 import io
 import json
-from typing import Any
 
 import kfp_server_api as api
 import pytest
-from kfp_api import Fault, State, detail, run
+from kfp_api import WORKFLOW, Fault, State, node, pod, run, task
 
 from ganflow.cli import main
 from pipelines.watch import Screen, tasks_of
@@ -16,15 +15,11 @@ def wait(*more: str) -> int:
     return main(["pipeline", "wait", "r1", "--interval", "0.02", *more])
 
 
-DETAILS = [
-    detail("root", "RUNNING"),
-    detail("root-driver", "SUCCEEDED"),
-    detail("exit-handler-1", "RUNNING", 1),
-    detail("prepare-driver", "SUCCEEDED", 1),
-    detail("prepare", "SKIPPED", 1),
-    detail("reference", "SUCCEEDED", 2),
-    detail("train", "RUNNING", 3),
-    detail("evaluate", None, 4),
+TASKS = [
+    task("prepare", "SUCCEEDED", 1, cached=True),
+    task("reference", "SUCCEEDED", 2, tries=2),
+    task("train", "RUNNING", 3),
+    task("evaluate", None, 4),
 ]
 
 
@@ -48,10 +43,10 @@ def test_every_end_has_its_exit_code(
 
 
 def test_the_failed_task_is_named(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
-    failed = detail("train", "FAILED", 2, error=api.GoogleRpcStatus(message="OOMKilled"))
-    kfp.runs.append(run("r1", "FAILED", [detail("prepare", "SUCCEEDED"), failed]))
+    failed = task("train", "FAILED", 2, tries=4, error=api.GoogleRpcStatus(message="OOMKilled"))
+    kfp.runs.append(run("r1", "FAILED", [task("prepare", "SUCCEEDED", tries=2), failed]))
     assert wait() == 1
-    assert "run r1 failed: train failed (OOMKilled); " in capsys.readouterr().err
+    assert "run r1 failed: train failed (OOMKilled); `ganflow" in capsys.readouterr().err
 
 
 def test_the_runs_own_error_is_said(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +77,7 @@ def test_a_run_that_is_not_there(kfp: State, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_log_has_a_line_for_each_change(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
-    kfp.runs.append(run("r1", details=DETAILS))
+    kfp.runs.append(run("r1", tasks=TASKS))
     kfp.script = ["RUNNING"] * 5 + ["SUCCEEDED"]
     assert wait() == 0
     assert capsys.readouterr().err.splitlines() == [
@@ -98,7 +93,7 @@ def test_a_terminal_has_a_table_drawn_over_itself() -> None:
 
     out = Terminal()
     screen = Screen(out)
-    one = run("r1", details=DETAILS)
+    one = run("r1", tasks=TASKS)
     screen.show(one)
     screen.show(one)
     first, second = out.getvalue().split("\x1b[6A")
@@ -113,7 +108,7 @@ def test_a_terminal_has_a_table_drawn_over_itself() -> None:
 
 
 def test_json(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
-    kfp.runs.append(run("r1", "SUCCEEDED", DETAILS))
+    kfp.runs.append(run("r1", "SUCCEEDED", TASKS))
     assert wait("--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["state"] == "SUCCEEDED"
@@ -123,30 +118,75 @@ def test_json(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_kubeflows_own_nodes_are_left_out() -> None:
-    names = ["exit-handler-1-driver", "for-loop-2", "iteration-item", "condition-3", "executor", "", "train"]
-    assert [task.name for task in tasks_of(run("r1", details=[detail(name, "RUNNING") for name in names]))] == ["train"]
+    names = [
+        "exit-handler-1-driver", "for-loop-2", "iteration-item", "iteration-item(0:0)", "condition-3", "executor",
+        "executor(12)", "root.onExit", "",
+    ]  # fmt: skip
+    one = run("r1", tasks=[[node(name, "RUNNING") for name in names], task("train", "RUNNING")])
+    assert [task.name for task in tasks_of(one)] == ["train"]
 
 
-def pods() -> list[Any]:
-    child = api.PipelineTaskDetailChildTask
-    return [
-        detail("prepare", "SUCCEEDED", 1, pod_name="w-1", child_tasks=[child(pod_name="w-2")]),
-        detail("executor", "SUCCEEDED", 1, pod_name="w-2", child_tasks=[child(pod_name="w-3")]),
-        detail("train-driver", "SUCCEEDED", 2, pod_name="w-3", child_tasks=[child(pod_name="w-4")]),
-        detail("train", "RUNNING", 2, pod_name="w-4", child_tasks=[child(pod_name="w-5")]),
-        detail("executor", "RUNNING", 2, pod_name="w-5"),
-    ]
+def test_the_workflows_node_is_no_task_before_there_are_others() -> None:
+    one = run("r1")
+    one.run_details.task_details = [node(WORKFLOW, "RUNNING")]
+    assert tasks_of(one) == []
+
+
+def test_what_has_not_ended_has_no_end() -> None:
+    assert [task.ended for task in tasks_of(run("r1", tasks=TASKS)) if task.name in ("train", "evaluate")] == [None] * 2
+
+
+@pytest.mark.parametrize("tries", [0, 1])
+def test_only_what_the_cache_gave_is_cached(tries: int) -> None:
+    """Without retries the nodes do not tell it of some of the tasks, and it is said of none."""
+    ran, cached = task("train", "SUCCEEDED", 2, tries=tries), task("prepare", "SUCCEEDED", 1, cached=True)
+    end = task("summary", "SUCCEEDED", 3, tries=0)
+    for tasks, expected in (
+        ([cached], {"prepare"}),
+        ([ran], set()),
+        ([cached, ran, end], {"prepare"} if tries else set()),
+    ):
+        assert {task.name for task in tasks_of(run("r1", tasks=tasks)) if task.cached} == expected
+
+
+def test_a_skipped_task_is_not_cached() -> None:
+    assert not tasks_of(run("r1", tasks=[[node("train", "SKIPPED")]]))[0].cached
 
 
 def test_logs(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
-    kfp.runs.append(run("r1", details=pods()))
-    kfp.logs = {"w-2": "decoded\n", "w-5": "step 1\nstep 2\n"}
+    kfp.runs.append(run("r1", tasks=[*TASKS, task("summary", "RUNNING", 5, tries=0)]))
+    kfp.logs = {
+        pod("reference", 0): "preempted\n", pod("reference", 1): "decoded\n", pod("train"): "step 1\nstep 2\n",
+        pod("summary", None): "all\n",
+    }  # fmt: skip
     assert main(["pipeline", "logs", "r1"]) == 0
-    assert capsys.readouterr().out == "== prepare (w-2)\ndecoded\n== train (w-5)\nstep 1\nstep 2\n"
+    train = f"== train ({pod('train')})\nstep 1\nstep 2\n"
+    assert capsys.readouterr().out == (
+        f"== reference ({pod('reference', 0)})\npreempted\n== reference ({pod('reference', 1)})\ndecoded\n"
+        f"{train}== summary ({pod('summary', None)})\nall\n"
+    )
     assert main(["pipeline", "logs", "r1", "train"]) == 0
-    assert capsys.readouterr().out == "== train (w-5)\nstep 1\nstep 2\n"
+    assert capsys.readouterr().out == train
     assert main(["pipeline", "logs", "r1", "trian"]) == 2
-    assert "run r1 has no task trian; it has prepare, train" in capsys.readouterr().err
+    assert "run r1 has no task trian; it has evaluate, prepare, reference, summary, train" in capsys.readouterr().err
+
+
+def test_logs_of_pods_that_are_gone(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", tasks=TASKS))
+    kfp.logs = {pod("reference", 1): "decoded\n"}
+    assert main(["pipeline", "logs", "r1", "reference"]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"== reference ({pod('reference', 1)})\ndecoded\n"
+    assert f"pod {pod('reference', 0)} not found" in said.err
+
+
+def test_no_log_at_all_is_an_error(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
+    kfp.runs.append(run("r1", tasks=TASKS))
+    for wanted in ([], ["prepare"], ["train"]):
+        assert main(["pipeline", "logs", "r1", *wanted]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "`kubectl logs -n kubeflow -l pipeline/runid=r1 -c main --prefix --tail=-1`" in said.err
 
 
 def test_retry(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
