@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 SERVICES = "ganflow"
 """The namespace of MLflow, PostgreSQL and the S3 server."""
@@ -68,13 +69,18 @@ def on(*buckets: str) -> list[str]:
     return [f"{verb}:{bucket}" for bucket in buckets for verb in ("Read", "Write", "List", "Tagging")]
 
 
+def ini(value: str) -> str:
+    """For auth.ini: its own interpolation character is doubled."""
+    return value.replace("%", "%%")
+
+
 def everything(namespace: str, values: Values) -> list[dict[str, Any]]:
     """The secrets of both namespaces; each part has keys of its own."""
     admin = keys("admin", values["S3_ADMIN_SECRET"])
     server = keys("mlflow", values["S3_MLFLOW_SECRET"])
     runs = keys("ganflow", values["S3_GANFLOW_SECRET"])
     database, password = values["POSTGRES_PASSWORD"], values["MLFLOW_TRACKING_PASSWORD"]
-    address = f"postgresql+psycopg2://mlflow:{database}@postgres.{SERVICES}:5432"
+    address = f"postgresql+psycopg2://mlflow:{quote(database, safe='')}@postgres.{SERVICES}:5432"
     identities = [
         identity("admin", admin, "Admin"),
         identity("mlflow", server, *on("models")),
@@ -82,8 +88,7 @@ def everything(namespace: str, values: Values) -> list[dict[str, Any]]:
     ]
     auth = (
         "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
-        # The file's own interpolation character is doubled.
-        f"admin_password = {password.replace('%', '%%')}\ndatabase_uri = {address}/mlflow_auth\n{POLICY}\n"
+        f"admin_password = {ini(password)}\ndatabase_uri = {ini(address)}/mlflow_auth\n{POLICY}\n"
     )
     return [
         secret(SERVICES, "postgres", POSTGRES_PASSWORD=database),

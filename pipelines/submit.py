@@ -60,10 +60,16 @@ def arguments(raw: str, params: Params, pipeline: str = "training") -> dict[str,
 
 
 def data_pin(raw: str) -> str:
-    """What the pods are given as raw images: the pin of a set that DVC keeps here, or `raw` itself, if it is a pin."""
-    from ganflow.pin import given_pin, make_pin
+    """What the pods are given as raw images: the pin of a set that DVC keeps here, or `raw` itself, if it is a pin.
 
-    return given_pin(raw) or make_pin(Path(raw)).model_dump_json()
+    Raises ConfigError where the data is in a folder, which no pod sees.
+    """
+    from ganflow.pin import given_pin, make_pin, read_pin, require_shared
+
+    given = given_pin(raw)
+    pin = read_pin(given) if given else make_pin(Path(raw))
+    require_shared(pin)
+    return pin.model_dump_json()
 
 
 def submit(cluster: Cluster, order: Order) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import time
 
 import pytest
+from conftest import ROOT
 from registered import empty_store, use_store
 from servers import mlflow_server, s3, weed
 from trainer_api import trainer_api
@@ -20,16 +21,17 @@ from trainer_api import trainer_api
 from ganflow import doctor
 from ganflow.doctor import Needs
 from ganflow.image_registry import registry_of
+from ganflow.pin import make_pin
 from ganflow.resources import bytes_of
 
 DIGEST = "sha256:" + "a" * 64
 
 
-def examined(code: int = 1, **environment: str) -> dict[str, dict[str, str]]:
+def examined(code: int = 1, cwd: Path | None = None, **environment: str) -> dict[str, dict[str, str]]:
     """The findings of `ganflow doctor --cluster`, by check, in a process with this environment alone."""
     command = [sys.executable, "-W", "ignore", "-m", "ganflow", "doctor", "--cluster", "--json"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "GANFLOW_"))}
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
     return {finding["check"]: finding for finding in json.loads(done.stdout)}
 
@@ -89,6 +91,8 @@ def test_images_are_asked_for_at_their_registry(registry: str) -> None:
         f"{registry}/private/ganflow@{DIGEST}": ("skipped", "image_pull_secrets"),
         "ganflow:0.1.0": ("skipped", "names no registry"),
         "127.0.0.1:9/team/ganflow:1.0": ("failed", "does not answer"),
+        "reg.example.org:abc/team/ganflow:1.0": ("failed", "nonnumeric port: 'abc'); check the name"),
+        f"{registry}/team/gan flow:1.0": ("failed", "check the name and the network"),
     }
     for image, (state, said) in states.items():
         found = image_finding(image)
@@ -112,6 +116,26 @@ def test_the_registry_in_a_name(image: str, host: str | None) -> None:
 
 def test_memory_is_read_as_kubernetes_writes_it() -> None:
     assert [bytes_of(text) for text in ("64Mi", "1.5Gi", "2G", "8k")] == [64 << 20, 3 << 29, 2 * 10**9, 8000]
+
+
+def test_a_bare_pod_has_no_server_and_its_own_files_are_none(tmp_path: Path) -> None:
+    found = examined(cwd=tmp_path)
+    for check in ("tracking", "registry", "clock"):
+        assert found[check]["state"] == "failed"
+        assert "MLFLOW_TRACKING_URI is not set; give it in the config map" in found[check]["said"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+def test_data_in_a_folder_of_this_machine_is_nothing_to_a_cluster() -> None:
+    def found(cluster: bool) -> doctor.Finding:
+        pin = make_pin(ROOT / "data" / "fashion-mnist").model_dump_json()
+        return next(one for one in doctor.examine(Needs(raw=pin, cluster=cluster)) if one.check == "data")
+
+    assert found(cluster=False).state == "ok"
+    assert found(cluster=True).state == "failed"
+    assert "data/remote, a folder of one machine that no pod sees" in found(cluster=True).said
 
 
 def test_a_bare_machine_is_well_and_a_bare_pod_is_not(empty: Path, tmp_path: Path) -> None:
@@ -169,6 +193,13 @@ def test_a_dead_server_is_said_at_once() -> None:
     found = examined(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert [found[name]["state"] for name in ("tracking", "registry", "clock")] == ["failed"] * 3
     assert "check MLFLOW_TRACKING_URI" in found["clock"]["said"]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port", "http://a b"])
+def test_an_address_that_is_none_hides_no_other_finding(url: str) -> None:
+    found = examined(MLFLOW_TRACKING_URI=url)
+    assert [found[name]["state"] for name in ("tracking", "registry", "clock")] == ["failed"] * 3
+    assert f"{url} does not answer (" in found["clock"]["said"]
 
 
 @pytest.mark.slow

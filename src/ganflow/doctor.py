@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
@@ -113,7 +114,10 @@ def _variable(name: str, needs: Needs) -> str:
     if value := os.environ.get(name):
         return value
     if needs.cluster:
-        raise GanflowError(f"{name} is not set; give it in the config map that resources.config_map names")
+        raise GanflowError(
+            f"{name} is not set; give it in the config map that resources.config_map names, and export it to ask from "
+            "outside"
+        )
     raise _Unset(f"{name} is not set")
 
 
@@ -130,7 +134,7 @@ def _object_store(needs: Needs) -> str:
 
 def _data(needs: Needs) -> str:
     from ganflow.fetch import require_pushed
-    from ganflow.pin import BEGINNING, read_pin
+    from ganflow.pin import BEGINNING, read_pin, require_shared
 
     if needs.raw is None:
         raise _Unset("no data was named")
@@ -139,6 +143,8 @@ def _data(needs: Needs) -> str:
             raise GanflowError(f"{needs.raw} is not there; give the raw images' path, or a pin of `ganflow data pin`")
         return f"{needs.raw} is there"
     pin = read_pin(needs.raw)
+    if needs.cluster:
+        require_shared(pin)
     require_pushed(pin)
     return f"{pin.remote} has {pin.path} ({pin.md5[:12]}, {pin.files} files, {pin.size} bytes)"
 
@@ -154,6 +160,8 @@ def _tracking(needs: Needs) -> str:
 def _registry(needs: Needs) -> str:
     from ganflow.registry import require_aliases
 
+    if needs.cluster:
+        _variable(SERVER, needs)
     return f"{require_aliases()} moves aliases"
 
 
@@ -214,7 +222,7 @@ def _clock(needs: Needs) -> str:
             date = answer.headers["Date"]
     except urllib.error.HTTPError as error:
         date = error.headers["Date"]
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise GanflowError(f"{server} does not answer ({error}); check {SERVER} and the server") from error
     if date is None:
         raise _Unset(f"{server} does not say what time it is")

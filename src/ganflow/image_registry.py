@@ -5,6 +5,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 
 from ganflow.errors import StoreError
 
@@ -39,7 +40,7 @@ def has_manifest(image: str) -> bool | None:
         status, challenge = _head(url, None)
         if status == 401 and (token := _token(challenge)):
             status, _ = _head(url, token)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, HTTPException) as error:
         raise StoreError(
             f"the registry {host} does not answer for {image} ({error}); check the name and the network"
         ) from error

@@ -2,6 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -65,6 +66,16 @@ def given_pin(given: str) -> str | None:
             return None
         given = path.read_text()
     return read_pin(given).model_dump_json()
+
+
+def require_shared(pin: Pin) -> None:
+    """Raise ConfigError for a pin at a folder: the pods of a cluster do not see this machine's disk."""
+    if urlsplit(pin.remote).scheme in ("", "file"):
+        raise ConfigError(
+            f"{pin.path} is pinned at {pin.remote}, a folder of one machine that no pod sees; run `dvc pull "
+            f"{pin.path}.dvc`, `dvc remote add --local --default NAME s3://BUCKET/PREFIX` and `dvc push "
+            f"{pin.path}.dvc`, then pin it again"
+        )
 
 
 def make_pin(target: Path) -> Pin:

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 KUBERNETES = "1.36"
 OVERLAYS = ("kind", "production", "production/mlflow")
-CRDS = ("serving.kserve.io/", "gateway.networking.k8s.io/")
+CRDS = ("serving.kserve.io/", "gateway.networking.k8s.io/", "kubeflow.org/")
 """Groups whose kinds a cluster learns from somebody else: Kubernetes has no schema of them."""
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 SECRETS = {"s3_secret": "ganflow-s3", "mlflow_secret": "ganflow-mlflow"}
@@ -29,6 +30,11 @@ needs_schemas = pytest.mark.skipif(
     importlib.util.find_spec("kubernetes_validate") is None, reason="needs kubernetes-validate (pip install '.[test]')"
 )
 Manifest = dict[str, Any]
+READ_AUTH = """
+import json
+from mlflow.server.auth.config import read_auth_config
+print(json.dumps(read_auth_config()._asdict()))
+"""
 
 
 @cache
@@ -101,7 +107,8 @@ def test_every_manifest_fits_kubernetes_own_schema(name):
     import kubernetes_validate
 
     for manifest in overlay(name):
-        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        if not manifest["apiVersion"].startswith(CRDS):
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
 @needs_kubectl
@@ -280,6 +287,36 @@ def test_the_policy_of_nodes_selects_what_a_trainjob_s_pods_are_labelled():
 
 
 @needs_kubectl
+def test_mlflow_in_the_cluster_and_the_runs_let_each_other_through():
+    """Its policy says whom it hears, and on which port; theirs must let them call it there."""
+    [server] = [m for m in overlay("production/mlflow") if m["kind"] == "NetworkPolicy"]
+    [heard] = server["spec"]["ingress"]
+    runs = [m for m in overlay("production") if m["kind"] == "NetworkPolicy"]
+    assert len(runs) == 2
+    for policy in runs:
+        assert {"namespaceSelector": namespace(policy["metadata"]["namespace"])} in heard["from"]
+        to = {"to": [{"namespaceSelector": namespace(server["metadata"]["namespace"])}], "ports": heard["ports"]}
+        assert to in policy["spec"]["egress"]
+
+
+def namespace(name: str) -> Manifest:
+    return {"matchLabels": {"kubernetes.io/metadata.name": name}}
+
+
+@needs_kubectl
+def test_the_token_for_kubeflow_lies_where_a_pod_looks_for_it():
+    path = Path(pytest.importorskip("ganflow.kubeflow").TOKEN)
+    [default] = [m["spec"] for m in overlay("production") if m["kind"] == "PodDefault"]
+    assert default["selector"] == {"matchLabels": {"access-ml-pipeline": "true"}}
+    assert default["env"] == [{"name": "KF_PIPELINES_SA_TOKEN_PATH", "value": str(path)}]
+    [volume], [mount] = default["volumes"], default["volumeMounts"]
+    assert mount == {"name": volume["name"], "mountPath": str(path.parent), "readOnly": True}
+    [source] = volume["projected"]["sources"]
+    token = source["serviceAccountToken"]
+    assert (token["path"], token["audience"]) == (path.name, "pipelines.kubeflow.org")
+
+
+@needs_kubectl
 @pytest.mark.parametrize("name", ["kind", "production"])
 def test_the_launcher_s_role_is_what_it_asks_for_and_no_more(name):
     role = next(m for m in overlay(name) if m["kind"] == "Role" and m["metadata"]["name"] == "ganflow-trainer")
@@ -300,6 +337,28 @@ def test_no_secret_is_in_the_repository():
     pattern = re.compile(r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|^kind: Secret$", re.MULTILINE)
     for file in (file for file in DEPLOY.rglob("*") if file.is_file()):
         assert not pattern.search(file.read_text()), file
+
+
+def test_a_password_of_any_characters_reaches_the_database_and_mlflow(tmp_path):
+    """Read as they are read there: the address by SQLAlchemy, auth.ini by MLflow."""
+    word = "a@b/c%:#d"
+    given = {"POSTGRES_PASSWORD": word, "MLFLOW_TRACKING_PASSWORD": word}
+    data = {item["metadata"]["name"]: item["stringData"] for item in json.loads(secrets(**given).stdout)["items"]}
+    assert data["postgres"]["POSTGRES_PASSWORD"] == data["ganflow-mlflow"]["MLFLOW_TRACKING_PASSWORD"] == word
+    (tmp_path / "auth.ini").write_text(data["mlflow-auth"]["auth.ini"])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", READ_AUTH], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "MLFLOW_AUTH_CONFIG_PATH": "auth.ini"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    auth = json.loads(done.stdout)
+    assert (auth["admin_username"], auth["admin_password"]) == ("admin", word)
+    for address, database in (
+        (data["mlflow-server"]["MLFLOW_BACKEND"], "mlflow"),
+        (auth["database_uri"], "mlflow_auth"),
+    ):
+        url = make_url(address)
+        assert (url.password, url.host, url.port, url.database) == (word, "postgres.ganflow", 5432, database)
 
 
 def test_secrets_of_a_production_run_come_from_the_environment():

@@ -11,6 +11,7 @@ from kfp_api import Fault, State
 
 from ganflow.cli import main
 from ganflow.pin import read_pin
+from pipelines.submit import data_pin
 
 DIGEST = f"@sha256:{'0' * 64}"
 PINNED = ["--image", f"r.example/ganflow{DIGEST}", "--small-image", f"r.example/small{DIGEST}"]
@@ -105,6 +106,25 @@ def test_a_pin_is_taken_as_it_is_and_from_its_file(kfp: State, tmp_path: Path) -
 def test_a_pin_that_is_none_is_refused_before_anything_is_sent(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipeline", "submit", "{}", *PINNED]) == 1
     assert "this is no pin" in capsys.readouterr().err
+    assert kfp.requests == []
+
+
+def test_data_in_a_folder_of_this_machine_is_refused_before_anything_is_sent(
+    kfp: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pin = read_pin(data_pin("raw"))
+    for remote in ("/home/me/remote", "file:///home/me/remote"):
+        text = pin.model_copy(update={"remote": remote}).model_dump_json()
+        assert main(["pipeline", "submit", text, *PINNED, "--dry-run"]) == 2
+        said = capsys.readouterr().err
+        assert f"raw is pinned at {remote}, a folder of one machine that no pod sees" in said
+        assert "dvc remote add --local --default NAME s3://" in said
+    shell(Path(), "dvc", "remote", "add", "--local", "--default", "folder", "remote")
+    try:
+        assert submit() == 2
+    finally:
+        Path(".dvc/config.local").unlink()
+    assert "/remote, a folder of one machine" in capsys.readouterr().err
     assert kfp.requests == []
 
 
