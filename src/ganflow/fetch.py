@@ -56,8 +56,8 @@ def require_pushed(pin: Pin) -> None:
     """Raise StoreError unless the remote has the pin's object; of a folder, DVC pushes the listing last."""
     if not open_store(pin.remote, pin.endpoint).exists(_key(pin.md5)):
         raise StoreError(
-            f"{pin.path} ({pin.md5}) is not at {pin.remote} yet; run `dvc push {pin.path}.dvc`, after `dvc pull --remote "
-            f"NAME {pin.path}.dvc` from where it is, if the cache here is empty"
+            f"{pin.path} ({pin.md5}) is not at {pin.remote} yet; run `dvc push {pin.path}.dvc`, after "
+            f"`dvc pull --remote NAME {pin.path}.dvc` from where it is, if the cache here is empty"
         )
 
 
