@@ -352,6 +352,17 @@ class TestWithFaults:
         assert same(folder, fetch(pin))
         assert len(proxy.requests) > len(SIZES) + 2
 
+    def test_answers_that_boto3_reads_itself(self, variables, proxy: Proxy, tmp_path):
+        """The bodies of an error and of a listing: an empty object's first byte is behind its end."""
+        store = open_store(f"s3://objects/{tmp_path.name}")
+        for name, size in {"empty": 0, "full": 1}.items():
+            store.put(make_set(tmp_path, {name: size}) / name, name)
+        proxy.faults.extend(["reset", "reset"])
+        store.get("empty", tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == b""
+        proxy.faults.extend(["reset", "reset"])
+        assert list(store.list()) == ["empty", "full"]
+
     @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "stalled"])
     def test_what_stays_stops_with_the_reason(self, in_s3, proxy: Proxy, fault, monkeypatch):
         folder, pin = in_s3

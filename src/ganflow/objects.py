@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
+import urllib3
 from botocore import exceptions as boto
 from botocore.config import Config
 
@@ -39,7 +40,15 @@ LONGEST_PAUSE = 20.0
 DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 MISSING = {"404", "NoSuchKey", "NotFound"}
 BEHIND_THE_END = {"416", "InvalidRange"}
+OUTSIDE = (
+    boto.BotoCoreError,
+    boto.ClientError,
+    boto3.exceptions.S3UploadFailedError,
+    urllib3.exceptions.HTTPError,
+)
+"""What boto3 raises; urllib3's own where the body of an answer that it reads itself breaks off."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+T = TypeVar("T")
 Told = Callable[[int], None]
 """Called with how many bytes more there are; a damaged beginning is taken back."""
 
@@ -107,7 +116,7 @@ class Store(ABC):
         """Turn what goes wrong into a StoreError."""
         try:
             yield
-        except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.S3UploadFailedError) as error:
+        except OUTSIDE as error:
             raise StoreError(_sentence(error, f"{self.url}/{key}", self._where())) from error
         except OSError as error:
             if error.errno in FULL:
@@ -196,14 +205,18 @@ class S3Store(Store):
         """See Store. The md5 goes with it, for `get`."""
         with self._explained(key):
             metadata = {"Metadata": {"md5": file_hash(path, "md5")}}
-            self.client.upload_file(str(path), self.bucket, self.prefix + key, ExtraArgs=metadata)
+            whole = {"Bucket": self.bucket, "Key": self.prefix + key, "ExtraArgs": metadata}
+            self._steadily(lambda: self.client.upload_file(str(path), **whole))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See Store."""
-        with self._explained(prefix):
-            pages = self.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
-                yield from (found["Key"].removeprefix(self.prefix) for found in page.get("Contents", ()))
+        last, more = "", True
+        while more:
+            with self._explained(prefix):
+                page = self._page(prefix, last)
+            keys = [found["Key"] for found in page.get("Contents", ())]
+            yield from (key.removeprefix(self.prefix) for key in keys)
+            last, more = keys[-1] if keys else "", page["IsTruncated"]
 
     def exists(self, key: str) -> bool:
         """See Store."""
@@ -245,17 +258,31 @@ class S3Store(Store):
                 part.cancel()
 
     def _part(self, key: str, start: int, **condition: str) -> tuple[dict[str, Any], bytes]:
-        """The answer's head and at most PART bytes from `start` on; boto3 itself tries again until the body begins."""
+        """The answer's head and at most PART bytes from `start` on."""
         wanted = f"bytes={start}-{start + PART - 1}"
-        for attempt in range(1, self.attempts + 1):
+
+        def ask() -> tuple[dict[str, Any], bytes]:
             head = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, Range=wanted, **condition)
             try:
                 return head, _whole(head, head["Body"].read())
-            except (boto.HTTPClientError, boto.IncompleteReadError):
-                if attempt == self.attempts:
-                    raise
+            except (boto.HTTPClientError, boto.IncompleteReadError) as error:
+                raise urllib3.exceptions.ProtocolError(error) from error
+
+        return self._steadily(ask)
+
+    def _page(self, prefix: str, last: str) -> dict[str, Any]:
+        """The listing behind the key `last`."""
+        where = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, "StartAfter": last}
+        return self._steadily(lambda: self.client.list_objects_v2(**where))
+
+    def _steadily(self, call: Callable[[], T]) -> T:
+        """Call again while bodies break off; boto3 itself tries again only until a body begins."""
+        for attempt in range(1, self.attempts):
+            try:
+                return call()
+            except urllib3.exceptions.HTTPError:
                 time.sleep(min(2.0**attempt, LONGEST_PAUSE) * random.random())
-        raise AssertionError("the last attempt returns or raises")
+        return call()
 
 
 @contextmanager
@@ -320,6 +347,6 @@ def _sentence(error: Exception, name: str, where: str) -> str:
         if code in MISSING:
             return _missing(name, where)
         return f"{name}: {where} answers {cause}; try again, or look at the server's log"
-    if isinstance(cause, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
+    if isinstance(cause, boto.ConnectionError | boto.HTTPClientError | urllib3.exceptions.HTTPError):
         return f"{name}: no whole answer from {where} ({cause}); check AWS_ENDPOINT_URL, the network and the server"
     return f"{name}: {cause}; correct the AWS settings"

@@ -114,6 +114,11 @@ def test_too_many_rejections_are_an_error(tmp_path):
     assert run(tmp_path / "raw", max_rejected_fraction=0.2)[0]["rejected_count"] == 2
 
 
+def test_nothing_but_rejections_is_an_error(tmp_path):
+    write(tmp_path / "raw", dict.fromkeys(GOOD, b"broken"))
+    assert "8 of 8 files are rejected (100.0%)" in refused(tmp_path / "raw")
+
+
 def test_small_arrays_are_rejected_with_their_place(tmp_path):
     np.save(tmp_path / "a.npy", pixels(4, 6, 6))
     assert "4 of 4 files are rejected (100.0%)" in refused(tmp_path / "a.npy")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -61,15 +62,15 @@ class Rows:
 
     def put(self, rows: Indices, images: Images) -> None:
         """Write images (n, C, R, R) to rows (n,); neighbours go in one write."""
-        cuts = np.flatnonzero((np.diff(rows) != 1) | (np.diff(rows // self.shard_rows) != 0)) + 1
+        starts = np.flatnonzero((np.diff(rows, prepend=-2) != 1) | (np.diff(rows // self.shard_rows, prepend=-1) != 0))
         opened: dict[int, int] = {}
         try:
-            for row, run in zip(rows[np.r_[0, cuts]].tolist(), np.split(images, cuts), strict=True):
-                shard, place = divmod(row, self.shard_rows)
+            for first, end in pairwise([*starts.tolist(), len(rows)]):
+                shard, place = divmod(int(rows[first]), self.shard_rows)
                 if shard not in opened:
                     opened[shard] = os.open(self._unfinished(shard), os.O_WRONLY | os.O_CREAT, 0o644)
                 start = len(self._header(0)) + place * self.image_bytes
-                _write_at(opened[shard], np.ascontiguousarray(run).data.cast("B"), start)
+                _write_at(opened[shard], np.ascontiguousarray(images[first:end]).data.cast("B"), start)
         finally:
             for file in opened.values():
                 os.close(file)
