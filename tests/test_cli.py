@@ -172,6 +172,21 @@ def test_bad_usage_exits_2(arguments, capsys):
     assert "usage: ganflow" in capsys.readouterr().err
 
 
+ADDRESSES = {
+    "mlflow:5000": "set it to http://mlflow:5000",
+    "10.0.0.1:5000/": "set it to http://10.0.0.1:5000/",
+    "http://[::1": "is no URL (Invalid IPv6 URL)",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("verb", ["doctor", "history"])
+def test_an_address_that_is_none(monkeypatch, capsys, verb, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert main([verb]) == 2
+    assert ADDRESSES[address] in capsys.readouterr().err
+
+
 def test_a_server_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

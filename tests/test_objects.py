@@ -130,6 +130,13 @@ def test_only_these_stores():
             open_store(url)
 
 
+@pytest.mark.parametrize(("name", "value"), [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_PROFILE", "of-nobody")])
+def test_settings_that_boto3_cannot_use(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=rf"cannot open s3://bucket/a: .*{value}.*; correct AWS_ENDPOINT_URL"):
+        open_store("s3://bucket/a")
+
+
 @needs_weed
 class TestWhatS3Refuses:
     def test_a_missing_bucket(self, variables, tmp_path):

@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ganflow import __version__, custody_verbs, data_verbs, doctor_verb
 from ganflow.errors import ConfigError, GanflowError, Interrupted, Refused
@@ -21,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     arguments = build_parser().parse_args(argv)
     try:
+        _check_address()
         arguments.run(arguments)
     except GanflowError as error:
         if arguments.debug and not isinstance(error, Interrupted | Refused):
@@ -39,6 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("ganflow: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_address() -> None:
+    """Of the tracking server: MLflow takes host:port for a scheme, and then says that nothing is there."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if re.match(r"[\w.-]+:\d+(/|$)", address):
+        raise ConfigError(f"MLFLOW_TRACKING_URI is {address}, which has no scheme; set it to http://{address}")
+    try:
+        urlsplit(address)
+    except ValueError as error:
+        raise ConfigError(f"MLFLOW_TRACKING_URI is {address}, which is no URL ({error}); correct it") from error
 
 
 def build_parser() -> argparse.ArgumentParser:

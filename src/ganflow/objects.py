@@ -56,7 +56,8 @@ Told = Callable[[int], None]
 def open_store(url: str, endpoint: str | None = None) -> "Store":
     """The store at s3://bucket/prefix, by way of an S3 `endpoint` URL if given; or in a folder: a path, or file://.
 
-    Raises ConfigError for any other kind of URL. Nothing is asked of the store yet.
+    Raises ConfigError for any other kind of URL, and for AWS settings that boto3 cannot use. Nothing is
+    asked of the store yet.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
@@ -198,7 +199,13 @@ class S3Store(Store):
             connect_timeout=SECONDS,
             read_timeout=SECONDS,
         )
-        self.client = boto3.session.Session().client("s3", endpoint_url=endpoint, config=settings)
+        try:
+            self.client = boto3.session.Session().client("s3", endpoint_url=endpoint, config=settings)
+        except (ValueError, boto.BotoCoreError) as error:
+            raise ConfigError(
+                f"cannot open {self.url}: {str(error).rstrip('.')}; correct AWS_ENDPOINT_URL (http://host:port, or "
+                "https://), AWS_PROFILE or AWS_DEFAULT_REGION"
+            ) from error
         self.pool = ThreadPoolExecutor(CONNECTIONS)
 
     def put(self, path: Path, key: str) -> None:
