@@ -11,7 +11,7 @@ IMAGE = f"ganflow:{__version__}"
 SMALL_IMAGE = f"ganflow-small:{__version__}"
 """The image without torch, for what only talks to servers; `--small-image` names another."""
 
-STEPS = ("prepare", "reference", "train", "evaluate", "register", "promote")
+STEPS = ("prepare", "reference", "train", "evaluate", "champion", "register", "promote")
 """In data order; each is a folder here."""
 
 OTHERS = ("doctor", "shard", "merge", "launch", "summary", "best")

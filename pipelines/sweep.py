@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl
 
 from components.best.component import best as best_step
+from components.champion.component import champion as champion_step
 from components.evaluate.component import evaluate as evaluate_step
 from components.prepare.component import prepare as prepare_step
 from components.promote.component import promote as promote_step
@@ -41,14 +42,16 @@ def build(parallelism: int, target: Target | None = None) -> Any:
         registered = register_step(
             model=chosen.outputs["model"], evaluation=chosen.outputs["evaluation"], register=register
         )
-        promoted = promote_step(registration=registered.output, promote=promote)
+        rival = champion_step(evaluation=chosen.outputs["evaluation"], reference=reference.output, register=register)
+        promoted = promote_step(registration=registered.output, champion=rival.output, promote=promote)
 
-        for side_effect in (registered, promoted):
-            side_effect.set_caching_options(False)
+        for of_the_registry in (rival, registered, promoted):
+            of_the_registry.set_caching_options(False)
         if target:
             target.prepare(prepared)
             target.heavy(reference, 1)
             target.heavy(scored, 1)
+            target.heavy(rival, 1)
             for task in (chosen, registered, promoted):
                 target.light(task)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kfp import dsl
 
+from components.champion.component import champion as champion_step
 from components.doctor.component import doctor as doctor_step
 from components.evaluate.component import evaluate as evaluate_step
 from components.prepare.component import prepare as prepare_step
@@ -45,16 +46,20 @@ def build(target: Target | None = None) -> Any:
             model = train_task(prepared.output, reference.output, train, target)
             scored = evaluate_step(model=model.output, reference=reference.output, evaluate=evaluate)
             registered = register_step(model=model.output, evaluation=scored.outputs["evaluation"], register=register)
-            promoted = promote_step(registration=registered.output, promote=promote)
+            rival = champion_step(
+                evaluation=scored.outputs["evaluation"], reference=reference.output, register=register
+            )
+            promoted = promote_step(registration=registered.output, champion=rival.output, promote=promote)
 
         if checked:
             prepared.after(checked)
-        for side_effect in (registered, promoted):
-            side_effect.set_caching_options(False)
+        for of_the_registry in (rival, registered, promoted):
+            of_the_registry.set_caching_options(False)
         if target:
             target.prepare(prepared)
             target.heavy(reference, 1)
             target.heavy(scored, 1)
+            target.heavy(rival, 1)
             target.light(registered)
             target.light(promoted)
 

@@ -97,8 +97,8 @@ def table(tasks: list[Task]) -> list[str]:
 
 
 def word(task: Task) -> str:
-    """The state, as people call it."""
-    return "cached" if task.cached else task.state.lower()
+    """The state, as people call it; KFP's API knows no word for a task that Argo has left out."""
+    return "cached" if task.cached else task.state.lower().replace("runtime_state_unspecified", "not run")
 
 
 def _row(task: Task) -> tuple[str, ...]:

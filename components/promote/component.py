@@ -8,6 +8,7 @@ from components import SMALL_IMAGE
 @dsl.component(base_image=SMALL_IMAGE, install_kfp_package=False)
 def promote(
     registration: dsl.Input[dsl.Artifact],
+    champion: dsl.Input[dsl.Artifact],
     promote: str,
     decision: dsl.Output[dsl.Artifact],
     gate: dsl.Output[dsl.Markdown],
@@ -16,6 +17,7 @@ def promote(
 
     Args:
         registration: What the step register wrote.
+        champion: What the step champion wrote.
         promote: The section `promote` of params.yaml, as JSON.
 
     Returns:
@@ -24,4 +26,4 @@ def promote(
     """
     from ganflow import steps
 
-    steps.promote_shown(registration.path, decision.path, promote, gate.path)
+    steps.promote_shown(registration.path, champion.path, decision.path, promote, gate.path)

@@ -219,6 +219,18 @@ class Evaluation(Folder):
         return self.path / "report.html"
 
 
+class Champion(Folder):
+    """The pipeline's task `champion` writes it; the card's `version` is None where nothing had to be measured."""
+
+    CARD = "champion.json"
+    MAKER = "the task champion"
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Of that version, as the candidate was measured."""
+        return Evaluation(self.path / "evaluation")
+
+
 F = TypeVar("F", bound=Folder)
 
 

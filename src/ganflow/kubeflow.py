@@ -28,7 +28,7 @@ class Task:
 
     name: str
     state: str
-    """As the API has it: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED."""
+    """As the API has it: PENDING, RUNNING, SUCCEEDED, SKIPPED, FAILED, CANCELING, CANCELED, or unspecified."""
     started: str | None
     ended: str | None
     error: str | None

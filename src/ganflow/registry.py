@@ -80,17 +80,20 @@ def version_by_alias(name: str, alias: str) -> str | None:
             raise
 
 
-def measured(name: str, version: str) -> Candidate:
-    """A version with the scores it was registered with.
+def measured(name: str, version: str, evaluation: Evaluation | None = None) -> Candidate:
+    """A version with the scores it was registered with, or with those of a later evaluation of it.
 
     Raises RegistryError when the registry has no such version.
     """
     folder = download(f"models:/{name}/{version}")
-    return _candidate(version, Evaluation(folder), folder)
+    return _candidate(version, evaluation or Evaluation(folder), folder)
 
 
-def measured_again(name: str, version: str, reference: Reference, protocol: dict[str, Any]) -> Candidate:
-    """A version measured anew: against `reference`, with the count and the seed of `protocol`."""
+def measure_again(name: str, version: str, reference: Reference, protocol: dict[str, Any], out: Path) -> None:
+    """Measure a version anew: against `reference`, with the count and the seed of `protocol`; `out` is an Evaluation.
+
+    Raises RegistryError when the registry lacks the version, or what it needs.
+    """
     from ganflow.config import Evaluate
     from ganflow.evaluate import evaluate
 
@@ -100,11 +103,7 @@ def measured_again(name: str, version: str, reference: Reference, protocol: dict
             f"version {version} of {name} was registered without its history and cannot be measured again; register "
             "its model again, or `ganflow promote --force`"
         )
-    settings = Evaluate(count=protocol["generated_count"], seed=protocol["seed"])
-    with tempfile.TemporaryDirectory() as temporary:
-        out = Path(temporary) / "evaluation"
-        evaluate(Model(folder), reference, out, settings)
-        return _candidate(version, Evaluation(out), folder)
+    evaluate(Model(folder), reference, out, Evaluate(count=protocol["generated_count"], seed=protocol["seed"]))
 
 
 def resolve(uri: str) -> tuple[str, str]:

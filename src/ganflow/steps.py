@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganflow import config
-from ganflow.artifacts import Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
+from ganflow.artifacts import Champion, Evaluation, Model, Prepared, Reference, read_json, write_json, write_text
 from ganflow.config import parse
 from ganflow.errors import ArtifactError, ConfigError, GanflowError, Interrupted, TrainingError
 from ganflow.progress import progress
@@ -263,18 +263,34 @@ def register(model: str, evaluation: str, out: str, register: str) -> None:
     )
 
 
-def promote(registration: str, out: str, promote: str) -> Decision:
-    """Let the gate (section `promote`) decide on a registered version; `out` is decision.json."""
-    made = read_json(Path(registration))
-    return promote_version(made["name"], made["version"], parse(config.Promote, promote, "promote"), out=Path(out))
+def champion(evaluation: str, reference: str, out: str, register: str) -> None:
+    """Measure the champion as the candidate of `evaluation` was measured, where that was otherwise, into `out`."""
+    from ganflow import custody
+
+    name = parse(config.Register, register, "register").name
+    custody.measure_champion(name, Evaluation(Path(evaluation)), Reference(Path(reference)), Path(out))
 
 
-def promote_shown(registration: str, out: str, promote_text: str, gate: str) -> None:
+def promote(registration: str, champion: str, out: str, promote: str) -> Decision:
+    """Let the gate (section `promote`) decide on a registered version; `out` is decision.json.
+
+    A champion of another protocol is taken as the task `champion` has measured it.
+    """
+    from ganflow import custody
+
+    made, rules = read_json(Path(registration)), parse(config.Promote, promote, "promote")
+    again = custody.by_task(made["name"], Champion(Path(champion)))
+    decision = custody.promote(made["name"], made["version"], rules, again, force=None, dry_run=False)
+    write_json(Path(out), decision.as_dict())
+    return decision
+
+
+def promote_shown(registration: str, champion: str, out: str, promote_text: str, gate: str) -> None:
     """`promote`, and the Markdown that Kubeflow's pages show of the decision; the run of the pipeline gets it too."""
     from ganflow.shown import decision_page
 
     name = read_json(Path(registration))["name"]
-    decision = promote(registration, out, promote_text)
+    decision = promote(registration, champion, out, promote_text)
     write_text(Path(gate), decision_page(name, decision))
     _note({"ganflow.verdict": decision.verdict, "ganflow.reason": decision.reason}, {})
 
@@ -331,7 +347,8 @@ def promote_version(
     """
     from ganflow import custody
 
-    decision = custody.promote(name, version, rules, Reference(reference) if reference else None, force, dry_run)
+    again = custody.by_reference(name, Reference(reference)) if reference else None
+    decision = custody.promote(name, version, rules, again, force, dry_run)
     if out:
         write_json(out, decision.as_dict())
     return decision

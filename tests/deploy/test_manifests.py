@@ -137,7 +137,7 @@ def test_the_secrets_fit_the_schema_and_are_new_each_time():
 @needs_kubectl
 @needs_schemas
 def test_serving_is_of_kinds_that_kubernetes_learns_from_others():
-    """KServe's and the Gateway API's kinds: only that kustomize builds them can be said here."""
+    """KServe's and the Gateway API's kinds: only that kustomize builds them is said here (docs/LOG.md has the rest)."""
     for manifest in build(DEPLOY / "serving"):
         assert manifest["apiVersion"].startswith(CRDS)
 

@@ -13,7 +13,7 @@ from pipelines.compile import pipeline_yaml
 from pipelines.diff import diff
 from pipelines.ir import Pipeline
 
-ALWAYS = {"flow/register", "flow/promote", "summary"}
+ALWAYS = {"flow/register", "flow/champion", "flow/promote", "summary"}
 
 
 def documents() -> list[dict[str, Any]]:

@@ -47,6 +47,24 @@ def test_sigterm_reaches_the_task_which_saves(tmp_path: Path, raw: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_champion_of_another_protocol_is_measured_again(tmp_path: Path, raw: Path) -> None:
+    """The first run finds no champion, the second one of its own protocol, the third one of another."""
+    decisions = []
+    for count, images in ((64, 256), (64, 320), (96, 384)):
+        train, evaluate = TINY["train"] | {"total_images": images}, TINY["evaluate"] | {"count": count}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(TINY | {"train": train, "evaluate": evaluate}))
+        answer = json.loads(shell(tmp_path, "ganflow", "pipeline", "run", str(raw), "--json").splitlines()[-1])
+        measured = Path(answer["outputs"]["promote"]).parents[1] / "champion" / "measured"
+        decisions.append((read_json(measured / "champion.json")["version"], answer["decision"]))
+    [*_, champion] = [made["candidate"]["version"] for _, made in decisions[:2] if made["verdict"] == "promoted"]
+    assert [version for version, _ in decisions] == [None, None, champion]
+    again = decisions[2][1]["champion"]
+    assert again["version"] == champion
+    assert again["protocol"] == decisions[2][1]["candidate"]["protocol"]
+    assert "another protocol" not in decisions[2][1]["reason"]
+
+
+@pytest.mark.slow
 def test_a_sweep_registers_the_best_alone(tmp_path: Path, raw: Path) -> None:
     sweep = {"grid": {"seed": [0, 1]}, "parallelism": 1}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(TINY | {"sweep": sweep}))

@@ -30,14 +30,17 @@ GRID = "sweep.grid={learning_rate: [0.001, 0.0005], seed: [0, 1]}"
 def test_the_graph() -> None:
     places = {place.name: place for place in read(GOLDEN).places()}
     assert set(places) == {
-        "prepare", "reference", "for-loop-1", "for-loop-1/train", "for-loop-1/evaluate", "best", "register", "promote",
+        "prepare", "reference", "for-loop-1", "for-loop-1/train", "for-loop-1/evaluate", "best", "register", "champion",
+        "promote",
     }  # fmt: skip
     loop = places["for-loop-1"].task
     assert loop["iteratorPolicy"] == {"parallelismLimit": 2}
     assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--trainings"}
     sources = places["register"].task["inputs"]["artifacts"]
     assert {source["taskOutputArtifact"]["producerTask"] for source in sources.values()} == {"best"}
-    assert {name for name, place in places.items() if place.container and not place.cached} == {"register", "promote"}
+    assert {name for name, place in places.items() if place.container and not place.cached} == {
+        "register", "champion", "promote",
+    }  # fmt: skip
     assert {finding.rule for finding in lint(read(GOLDEN))} == {"unpinned-image"}
     wide = yaml.safe_load(sweep_yaml("gpu", 7).split("---")[0])
     assert wide["root"]["dag"]["tasks"]["for-loop-1"]["iteratorPolicy"] == {"parallelismLimit": 7}

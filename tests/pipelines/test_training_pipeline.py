@@ -84,12 +84,17 @@ def dvc_graph(stages: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_graph_is_that_of_dvc_yaml_and_promote(cpu: Pipeline) -> None:
+def test_graph_is_that_of_dvc_yaml_and_the_gates(cpu: Pipeline) -> None:
     graph = pipeline_graph(cpu)
-    promote = graph.pop("promote")
+    champion, promote = graph.pop("champion"), graph.pop("promote")
     assert graph == dvc_graph(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    assert champion == {
+        "inputs": {"evaluation": ("evaluate", "evaluation"), "reference": ("reference", "reference")},
+        "outputs": {"measured"},
+        "sections": {"register"},
+    }
     assert promote == {
-        "inputs": {"registration": ("register", "registration")},
+        "inputs": {"registration": ("register", "registration"), "champion": ("champion", "measured")},
         "outputs": {"decision"},
         "sections": {"promote"},
     }
@@ -99,9 +104,9 @@ def test_raw_images_reach_prepare_alone(cpu: Pipeline) -> None:
     assert [name for name, task in flow(cpu).items() if "raw" in task["inputs"]["parameters"]] == ["prepare"]
 
 
-def test_only_side_effects_are_not_cached(pipeline: Pipeline) -> None:
+def test_only_what_touches_the_registry_is_not_cached(pipeline: Pipeline) -> None:
     uncached = {place.name for place in pipeline.places() if place.container and not place.cached}
-    assert uncached == {"flow/register", "flow/promote", "summary"}
+    assert uncached == {"flow/champion", "flow/register", "flow/promote", "summary"}
 
 
 def test_exit_task_is_one_hook_on_the_whole_flow(pipeline: Pipeline) -> None:
@@ -139,9 +144,10 @@ def test_accelerators_go_to_the_tasks_that_compute() -> None:
         }
     gpu = "nvidia.com/gpu"
     assert counts["cpu"] == {}
-    assert counts["gpu"] == {"reference": (gpu, "1"), "train": (gpu, "1"), "evaluate": (gpu, "1")}
-    assert counts["multi-gpu"] == {"reference": (gpu, "1"), "train": (gpu, "4"), "evaluate": (gpu, "1")}
-    assert counts["multi-node"] == {"reference": (gpu, "1"), "evaluate": (gpu, "1")}, "the nodes have the others"
+    one = {name: (gpu, "1") for name in ("reference", "evaluate", "champion")}
+    assert counts["gpu"] == {**one, "train": (gpu, "1")}
+    assert counts["multi-gpu"] == {**one, "train": (gpu, "4")}
+    assert counts["multi-node"] == one, "the nodes have the others"
 
 
 def test_every_task_has_its_limits_and_secrets_by_reference(pipeline: Pipeline) -> None:

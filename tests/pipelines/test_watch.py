@@ -8,7 +8,7 @@ import pytest
 from kfp_api import WORKFLOW, Fault, State, node, pod, run, task
 
 from ganflow.cli import main
-from pipelines.watch import Screen, tasks_of
+from pipelines.watch import Screen, tasks_of, word
 
 
 def wait(*more: str) -> int:
@@ -151,6 +151,11 @@ def test_only_what_the_cache_gave_is_cached(tries: int) -> None:
 
 def test_a_skipped_task_is_not_cached() -> None:
     assert not tasks_of(run("r1", tasks=[[node("train", "SKIPPED")]]))[0].cached
+
+
+def test_a_task_that_argo_left_out_was_not_run() -> None:
+    left_out = task("evaluate", "RUNTIME_STATE_UNSPECIFIED", 4)
+    assert [word(found) for found in tasks_of(run("r1", "FAILED", [left_out]))] == ["not run"]
 
 
 def test_logs(kfp: State, capsys: pytest.CaptureFixture[str]) -> None:
