@@ -144,7 +144,7 @@ def test_accelerators_go_to_the_tasks_that_compute() -> None:
         }
     gpu = "nvidia.com/gpu"
     assert counts["cpu"] == {}
-    one = {name: (gpu, "1") for name in ("reference", "evaluate", "champion")}
+    one = dict.fromkeys(("reference", "evaluate", "champion"), (gpu, "1"))
     assert counts["gpu"] == {**one, "train": (gpu, "1")}
     assert counts["multi-gpu"] == {**one, "train": (gpu, "4")}
     assert counts["multi-node"] == one, "the nodes have the others"
